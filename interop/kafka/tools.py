@@ -1,0 +1,76 @@
+"""Apache Kafka's own reader of log files, as a judge of what another broker wrote."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from interop.kafka import jars
+
+_TIMEOUT_S = 120
+
+# What DumpLogSegments prints about damage. It exits with 0 all the same.
+_PROBLEMS = (
+    re.compile(r"isvalid: false", re.IGNORECASE),
+    re.compile(r"Mismatches", re.IGNORECASE),
+    re.compile(r"Non[- ]consecutive|Non-sequential|non[- ]zero", re.IGNORECASE),
+    re.compile(r"(?:Exception|Error)\b(?!:? none)"),
+    re.compile(r"Found timestamp mismatch|Found out of order timestamp|Index timestamp", re.IGNORECASE),
+    re.compile(r"could not|corrupt|truncated|is not a valid|invalid bytes", re.IGNORECASE),
+)
+
+
+class Dump(NamedTuple):
+    """What the tool printed, its exit status, and the lines that report something wrong."""
+
+    output: str
+    exit_status: int
+    problems: list[str]
+
+
+def find_problems(output: str) -> list[str]:
+    """The lines of DumpLogSegments' output that say that something is wrong with a file.
+
+    Record lines are judged by what stands before their payload, so that a payload cannot look like a problem.
+    """
+    return [line for line in output.splitlines() if any(known.search(_own_words(line)) for known in _PROBLEMS)]
+
+
+def _own_words(line: str) -> str:
+    return line.split(" key: ")[0].split(" payload: ")[0]
+
+
+def dump_log(*files: Path, print_data: bool = True, deep: bool = True, offsets_decoder: bool = False) -> Dump:
+    """Dumps segment, index, time index, or producer-snapshot files.
+
+    ``deep`` walks the records inside batches (and so decompresses them), ``print_data`` prints them,
+    ``offsets_decoder`` reads them as ``__consumer_offsets``. Raises MissingToolError without Java or jars.
+    """
+    options = ["--print-data-log"] if print_data else []
+    options += ["--deep-iteration"] if deep else []
+    options += ["--offsets-decoder"] if offsets_decoder else []
+    return _run(files, options)
+
+
+def verify_index(*files: Path) -> Dump:
+    """Compares ``.index`` and ``.timeindex`` files with their segments, entry by entry, printing nothing else."""
+    return _run(files, ["--verify-index-only"])
+
+
+def check_index_sanity(*files: Path) -> Dump:
+    """The check that a broker makes on an index when it opens it."""
+    return _run(files, ["--index-sanity-check"])
+
+
+def _run(files: Sequence[Path], options: Sequence[str]) -> Dump:
+    assert files, "nothing to dump"
+    command = [jars.find_tool("java"), "-XX:TieredStopAtLevel=1", "-cp", jars.classpath(jars.find_libs())]
+    command += ["org.apache.kafka.tools.DumpLogSegments", *options, "--files", ",".join(str(file) for file in files)]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT_S, check=False
+    )
+    problems = find_problems(done.stdout)
+    if done.returncode != 0 and not problems:
+        problems = [f"exit status {done.returncode}"]
+    return Dump(done.stdout, done.returncode, problems)
