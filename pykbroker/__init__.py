@@ -1,0 +1,1 @@
+"""pykbroker: a Kafka-API-compatible message broker, written as a framework."""

@@ -1,0 +1,1 @@
+"""Sans-IO: bytes to frames to requests and back; one message type per API, a codec per version."""

@@ -1,0 +1,1 @@
+"""Declarations of all served messages, one module per Kafka API."""

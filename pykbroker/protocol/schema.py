@@ -1,0 +1,213 @@
+"""The declaration language for Kafka messages.
+
+A message is declared once, as a superset of all its versions (source: the protocol guide and the
+message definitions of Apache Kafka 4.3.1)::
+
+    class ProduceRequest(Message, key=0, versions=(3, 13), flexible=9):
+        transactional_id: str | None = string(since=3, nullable=3)
+        acks: int = int16()
+        topic_data: list[TopicProduceData] = array(lambda: TopicProduceData)
+
+Every field takes ``since`` and ``until`` (first and last version that carries it, inclusive),
+``default`` (what a reader sees in versions without it), ``nullable`` (first version that may carry
+null) and ``tag`` with ``tag_since`` (a tagged field, KIP-482).  A handler therefore sees one type
+for all versions.  ``pykbroker.protocol.codec`` compiles (message, version) into a reader and a
+writer when they are first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+S = TypeVar("S", bound="Struct")
+
+NO_END = 32767
+"""``until`` of a field that no version has dropped."""
+
+ZERO_UUID = bytes(16)
+"""The topic id that means "no id" (KIP-516)."""
+
+
+class FileRegion:
+    """A span of an open file that stands in for record bytes in an answer.
+
+    ``fd`` is a readable descriptor, ``position`` and ``size`` are bytes.  ``owner`` keeps the
+    descriptor open for as long as the region is referenced.
+    """
+
+    __slots__ = ("fd", "owner", "position", "size")
+
+    def __init__(self, fd: int, position: int, size: int, owner: object = None) -> None:
+        self.fd = fd
+        self.position = position
+        self.size = size
+        self.owner = owner
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __repr__(self) -> str:
+        return f"FileRegion(fd={self.fd}, position={self.position}, size={self.size})"
+
+
+Records = bytes | bytearray | memoryview | FileRegion | list[bytes | memoryview | FileRegion]
+"""Record bytes: a view of what came in a request; any of these, or a list of them, in an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One declared field; ``kind`` is the wire type, ``struct`` the element of a struct or array."""
+
+    name: str = ""
+    kind: str
+    since: int = 0
+    until: int = NO_END
+    nullable: int | None = None
+    tag: int | None = None
+    tag_since: int | None = None
+    default: Any = None  # Any: the default of each wire type has its own Python type
+    struct: Callable[[], type[Struct]] | None = None
+    element: str | None = None
+    """Wire type of an array's elements when they are not structs."""
+
+    def present(self, version: int) -> bool:
+        """Whether ``version`` carries this field, tagged or not."""
+        return self.since <= version <= self.until
+
+    def tagged(self, version: int) -> bool:
+        """Whether ``version`` carries this field in the tagged section."""
+        return self.tag is not None and self.tag_since is not None and version >= self.tag_since
+
+    def can_be_null(self, version: int) -> bool:
+        """Whether null is a legal value in ``version``."""
+        return self.nullable is not None and version >= self.nullable
+
+    def fresh_default(self) -> Any:
+        """The default value; a new list or struct each time, since those are mutable."""
+        if self.kind == "array":
+            return [] if self.default is not None else None
+        if self.kind == "struct":
+            assert self.struct is not None
+            return None if self.default is None else self.struct()()
+        return self.default
+
+
+def _declare(kind: str) -> Callable[..., Any]:
+    def declare(**options: Any) -> Any:
+        options.setdefault("default", _DEFAULTS[kind])
+        return Field(kind=kind, **_with_tag_since(options))
+
+    declare.__name__ = declare.__qualname__ = kind
+    declare.__doc__ = f"Declare a field of wire type {kind}."
+    return declare
+
+
+def _with_tag_since(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("tag") is not None:
+        options.setdefault("tag_since", options.get("since", 0))
+    return options
+
+
+_DEFAULTS: dict[str, object] = {
+    "int8": 0, "int16": 0, "uint16": 0, "int32": 0, "int64": 0, "float64": 0.0, "bool": False,
+    "string": "", "bytes": b"", "records": None, "uuid": ZERO_UUID,
+}  # fmt: skip
+
+int8 = _declare("int8")
+int16 = _declare("int16")
+uint16 = _declare("uint16")
+int32 = _declare("int32")
+int64 = _declare("int64")
+float64 = _declare("float64")
+boolean = _declare("bool")
+string = _declare("string")
+bytes_ = _declare("bytes")
+record_bytes = _declare("records")
+uuid = _declare("uuid")
+
+
+def array(element: Callable[[], type[Struct]] | str, **options: Any) -> Any:
+    """Declare an array of structs (``lambda: Struct``) or of a wire type (``"int32"``).
+
+    The default is an empty list; ``default=None`` makes it null.
+    """
+    options.setdefault("default", ())
+    if isinstance(element, str):
+        return Field(kind="array", element=element, **_with_tag_since(options))
+    return Field(kind="array", struct=element, **_with_tag_since(options))
+
+
+def struct(element: Callable[[], type[Struct]], **options: Any) -> Any:
+    """Declare an embedded struct; ``default=None`` makes null the default."""
+    options.setdefault("default", ())
+    return Field(kind="struct", struct=element, **_with_tag_since(options))
+
+
+@dataclass_transform(
+    kw_only_default=True,
+    eq_default=True,
+    field_specifiers=(
+        int8, int16, uint16, int32, int64, float64, boolean, string, bytes_, record_bytes, uuid, array,
+        struct,
+    ),
+)  # fmt: skip
+class StructMeta(type):
+    """Turns declared fields into slots and keeps their declarations in ``fields``."""
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> StructMeta:
+        declared = {key: value for key, value in namespace.items() if isinstance(value, Field)}
+        for key in declared:
+            del namespace[key]
+        namespace.setdefault("__slots__", tuple(declared))
+        cls = super().__new__(mcs, name, bases, namespace, **options)
+        cls.fields = tuple(_named(field, key) for key, field in declared.items())
+        return cls
+
+    fields: tuple[Field, ...]
+
+
+def _named(field: Field, name: str) -> Field:
+    return Field(**{key: getattr(field, key) for key in Field.__slots__ if key != "name"}, name=name)
+
+
+class Struct(metaclass=StructMeta):
+    """A part of a message: declared fields, keyword-only construction, equality by value."""
+
+    if TYPE_CHECKING:
+        fields: ClassVar[tuple[Field, ...]]
+
+    def __init__(self, **values: Any) -> None:
+        for field in type(self).fields:
+            name = field.name
+            setattr(self, name, values.pop(name) if name in values else field.fresh_default())
+        if values:
+            raise TypeError(f"{type(self).__name__} has no field named {', '.join(sorted(values))}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in type(self).fields)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable values compared by content
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in type(self).fields)
+        return f"{type(self).__name__}({inner})"
+
+
+class Message(Struct):
+    """A whole request, response or stored record body, with its key and versions."""
+
+    __slots__ = ()
+    key: ClassVar[int] = -1
+    versions: ClassVar[tuple[int, int]] = (0, 0)
+    flexible: ClassVar[int] = NO_END
+
+    def __init_subclass__(
+        cls, key: int = -1, versions: tuple[int, int] = (0, 0), flexible: int = NO_END
+    ) -> None:
+        cls.key, cls.versions, cls.flexible = key, versions, flexible
