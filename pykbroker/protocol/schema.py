@@ -203,11 +203,11 @@ class Message(Struct):
     """A whole request, response or stored record body, with its key and versions."""
 
     __slots__ = ()
-    key: ClassVar[int] = -1
-    versions: ClassVar[tuple[int, int]] = (0, 0)
-    flexible: ClassVar[int] = NO_END
+    message_key: ClassVar[int] = -1
+    message_versions: ClassVar[tuple[int, int]] = (0, 0)
+    flexible_since: ClassVar[int] = NO_END
 
     def __init_subclass__(
         cls, key: int = -1, versions: tuple[int, int] = (0, 0), flexible: int = NO_END
     ) -> None:
-        cls.key, cls.versions, cls.flexible = key, versions, flexible
+        cls.message_key, cls.message_versions, cls.flexible_since = key, versions, flexible
