@@ -1,13 +1,14 @@
 """Kafka messages as plain values, encoded and decoded by kio's generated classes.
 
-Probes want to write ``{"name": "t", "partitions": [0]}`` and read ``answer.topics[0].error_code == 3``; kio wants typed
-entities with durations and dates. This module stands between them, for any API and version that kio knows:
+Probes want to write ``{"name": "t", "partitions": [0]}`` and read ``answer.topics[0].error_code == 3``; kio
+wants typed entities with durations and dates. This module stands between them, for any API and version that
+kio knows:
 
 * in requests, a missing field takes kio's default, else zero, the empty string, the empty array or null;
 * durations and timestamps are milliseconds in both directions, errors are plain integers.
 
-The same classes generate nobody's broker here, so an answer that decodes is evidence that the broker encoded it right.
-"""
+The same classes generate nobody's broker here, so an answer that decodes is evidence that the broker encoded
+it right."""
 
 import datetime
 import importlib
@@ -27,7 +28,8 @@ _MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 class Answer:
-    """One decoded entity: attributes by Kafka's field names in snake case, values as described in the module."""
+    """One decoded entity: attributes by Kafka's field names in snake case, values as described in the
+    module."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.__dict__.update(values)
@@ -55,7 +57,8 @@ def api_name(api_key: int) -> str:
 
 @cache
 def message_type(api: str, version: int, kind: str) -> Any:
-    """kio's class for ``kind`` ("request" or "response") of an API. Raises ImportError for an unknown version."""
+    """kio's class for ``kind`` ("request" or "response") of an API. Raises ImportError for an unknown
+    version."""
     module = importlib.import_module(f"kio.schema.{api}.v{version}.{kind}")
     wanted = f"{api}_{kind}".replace("_", "").lower()
     return next(value for name, value in vars(module).items() if name.lower() == wanted)
@@ -67,7 +70,8 @@ def is_flexible(api: str, version: int) -> bool:
 
 
 def has_tagged_response_header(api: str, version: int) -> bool:
-    """Whether the answer's header ends with tagged fields: flexible versions of everything but ApiVersions."""
+    """Whether the answer's header ends with tagged fields: flexible versions of everything but
+    ApiVersions."""
     return api != "api_versions" and is_flexible(api, version)
 
 
@@ -144,7 +148,13 @@ def _zero(hint: Any, kafka_type: str | None) -> Any:
         return _build(hint, {})
     if kafka_type is not None and kafka_type.startswith("timedelta"):
         return datetime.timedelta(0)
-    zeros: dict[str | None, Any] = {"string": "", "bytes": b"", "records": b"", "bool": False, "uuid": ZERO_UUID}
+    zeros: dict[str | None, Any] = {
+        "string": "",
+        "bytes": b"",
+        "records": b"",
+        "bool": False,
+        "uuid": ZERO_UUID,
+    }
     return zeros.get(kafka_type, 0)
 
 

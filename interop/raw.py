@@ -1,4 +1,5 @@
-"""A raw client: one blocking socket, any request in any version, and bytes that no well-behaved client would send.
+"""A raw client: one blocking socket, any request in any version, and bytes that no well-behaved client would
+send.
 
 Three levels, from the wire up:
 
@@ -39,7 +40,9 @@ class Connection:
     :class:`ClosedByBroker`.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str | None = "probe", timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self, bootstrap: str, *, client_id: str | None = "probe", timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
         host, _, port = bootstrap.rpartition(":")
         self.client_id = client_id
         self._socket = socket.create_connection((host, int(port)), timeout=timeout)
@@ -69,7 +72,8 @@ class Connection:
         self.send_bytes(struct.pack(">i", len(payload)) + payload)
 
     def receive_frame(self) -> bytes:
-        """The payload of the next frame. Raises ClosedByBroker at the end of the stream, TimeoutError if none comes."""
+        """The payload of the next frame. Raises ClosedByBroker at the end of the stream, TimeoutError if none
+        comes."""
         (size,) = struct.unpack(">i", self._receive_exactly(4))
         return self._receive_exactly(size)
 
@@ -104,7 +108,8 @@ class Connection:
         return True
 
     def is_silent(self, *, within: float) -> bool:
-        """Whether nothing at all happens on the connection for so many seconds (neither bytes nor its end)."""
+        """Whether nothing at all happens on the connection for so many seconds (neither bytes nor its
+        end)."""
         before = self._socket.gettimeout()
         self._socket.settimeout(within)
         try:
@@ -120,12 +125,14 @@ class Connection:
     def send(self, api_key: int, version: int, body: bytes, *, flexible: bool | None = None) -> int:
         """Sends one request and returns its correlation id without waiting.
 
-        ``flexible`` says whether the header ends with tagged fields; None asks kio, which must know the version then.
-        """
+        ``flexible`` says whether the header ends with tagged fields; None asks kio, which must know the
+        version then."""
         if flexible is None:
             flexible = messages.is_flexible(messages.api_name(api_key), version)
         self._last_correlation_id += 1
-        header = struct.pack(">hhi", api_key, version, self._last_correlation_id) + _nullable_string(self.client_id)
+        header = struct.pack(">hhi", api_key, version, self._last_correlation_id) + _nullable_string(
+            self.client_id
+        )
         self.send_frame(header + (b"\0" if flexible else b"") + body)
         return self._last_correlation_id
 

@@ -1,7 +1,8 @@
 """Where the jars of Apache Kafka and the ``java`` to run them come from.
 
-Looked for in this order: the folder named by the environment variable ``PYKBROKER_KAFKA_LIBS``; the cache folder
-``~/.cache/pykbroker/kafka-<version>/libs``, which Maven fills once (55 MB) from ``pom.xml`` beside this file.
+Looked for in this order: the folder named by the environment variable ``PYKBROKER_KAFKA_LIBS``; the
+cache folder ``~/.cache/pykbroker/kafka-<version>/libs``, which Maven fills once (55 MB) from ``pom.xml`` beside this
+file.
 """
 
 import os
@@ -41,13 +42,14 @@ def find_tool(name: str) -> str:
 def find_libs() -> Path:
     """The folder with Kafka's jars, fetched first if need be.
 
-    Raises MissingToolError if the folder named in the environment holds no Kafka, if Maven is needed and missing, or
-    if Maven fails.
-    """
+    Raises MissingToolError if the folder named in the environment holds no Kafka, if Maven is needed and
+    missing, or if Maven fails."""
     named = os.environ.get(LIBS_VARIABLE)
     if named:
         if not _holds_kafka(Path(named)):
-            raise MissingToolError(f"{LIBS_VARIABLE}={named} holds no kafka_*.jar; unset it to let Maven fetch the jars")
+            raise MissingToolError(
+                f"{LIBS_VARIABLE}={named} holds no kafka_*.jar; unset it to let Maven fetch the jars"
+            )
         return Path(named)
     libs = cache_folder() / "libs"
     if not _holds_kafka(libs):
@@ -56,7 +58,8 @@ def find_libs() -> Path:
 
 
 def classpath(libs: Path) -> str:
-    """The class path of all jars in a folder, in a fixed order (a class-data archive is only valid for one order)."""
+    """The class path of all jars in a folder, in a fixed order (a class-data archive is only valid for one
+    order)."""
     return os.pathsep.join(str(jar) for jar in sorted(libs.glob("*.jar")))
 
 
@@ -69,7 +72,12 @@ def _fetch(libs: Path) -> None:
     command = [find_tool("mvn"), "-q", "-B", "-f", str(_HERE / "pom.xml"), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_MAVEN_TIMEOUT_S, check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_MAVEN_TIMEOUT_S,
+        check=False,
     )
     if done.returncode != 0 or not _holds_kafka(partial):
         shutil.rmtree(partial, ignore_errors=True)

@@ -33,8 +33,8 @@ class ApacheKafka:
 
     :param data_dir: kept if given; otherwise a temporary folder, removed by :meth:`close`.
     :param settings: lines of server.properties to add or to replace.
-    :param warm: let the JVM compile fully (benchmarks). By default only its first compiler tier is used, which
-        starts in half the time.
+    :param warm: let the JVM compile fully (benchmarks). By default only its first compiler tier is used,
+        which starts in half the time.
     :param heap_mb: the JVM's heap, in MiB.
 
     Raises :class:`~interop.kafka.jars.MissingToolError` when there is no Java or there are no jars.
@@ -97,7 +97,10 @@ class ApacheKafka:
         self._log = self.server_log.open("ab")
         command = [self._java, f"-Xmx{self._heap_mb}m", *self._jvm_options(), *self._class_options()]
         self._process = subprocess.Popen(
-            [*command, "kafka.Kafka", str(properties_file)], stdout=self._log, stderr=self._log, cwd=self.data_dir
+            [*command, "kafka.Kafka", str(properties_file)],
+            stdout=self._log,
+            stderr=self._log,
+            cwd=self.data_dir,
         )
         self._wait_until_started(start_of_log)
 
@@ -150,9 +153,17 @@ class ApacheKafka:
             self._log = None
 
     def _format(self, properties_file: Path) -> None:
-        command = [self._java, "-XX:TieredStopAtLevel=1", *self._class_options(), "kafka.tools.StorageTool", "format"]
+        command = [
+            self._java,
+            "-XX:TieredStopAtLevel=1",
+            *self._class_options(),
+            "kafka.tools.StorageTool",
+            "format",
+        ]
         command += ["-t", CLUSTER_ID, "-c", str(properties_file)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         if done.returncode != 0:
             raise KafkaStartError(f"format failed:\n{done.stdout[-2000:]}")
 
@@ -160,7 +171,8 @@ class ApacheKafka:
         return [f"-Dlog4j2.configurationFile={_HERE / 'log4j2.yaml'}", "-cp", jars.classpath(self._libs)]
 
     def _jvm_options(self) -> list[str]:
-        """Compiler tier, and the class-data archive: used if there is one, else made when this process stops."""
+        """Compiler tier, and the class-data archive: used if there is one, else made when this process
+        stops."""
         options = [] if self._warm else ["-XX:TieredStopAtLevel=1"]
         archive = self._archive()
         if archive.exists():

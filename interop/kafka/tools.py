@@ -34,7 +34,9 @@ def find_problems(output: str) -> list[str]:
 
     Record lines are judged by what stands before their payload, so that a payload cannot look like a problem.
     """
-    return [line for line in output.splitlines() if any(known.search(_own_words(line)) for known in _PROBLEMS)]
+    return [
+        line for line in output.splitlines() if any(known.search(_own_words(line)) for known in _PROBLEMS)
+    ]
 
 
 def _own_words(line: str) -> str:
@@ -54,7 +56,8 @@ def dump_log(*files: Path, print_data: bool = True, deep: bool = True, offsets_d
 
 
 def verify_index(*files: Path) -> Dump:
-    """Compares ``.index`` and ``.timeindex`` files with their segments, entry by entry, printing nothing else."""
+    """Compares ``.index`` and ``.timeindex`` files with their segments, entry by entry, printing nothing
+    else."""
     return _run(files, ["--verify-index-only"])
 
 
@@ -66,7 +69,12 @@ def check_index_sanity(*files: Path) -> Dump:
 def _run(files: Sequence[Path], options: Sequence[str]) -> Dump:
     assert files, "nothing to dump"
     command = [jars.find_tool("java"), "-XX:TieredStopAtLevel=1", "-cp", jars.classpath(jars.find_libs())]
-    command += ["org.apache.kafka.tools.DumpLogSegments", *options, "--files", ",".join(str(file) for file in files)]
+    command += [
+        "org.apache.kafka.tools.DumpLogSegments",
+        *options,
+        "--files",
+        ",".join(str(file) for file in files),
+    ]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT_S, check=False
     )
