@@ -40,9 +40,14 @@ def create_topic(
     answer = connection.ask("create_topics", 7, topics=[wanted], timeout=10_000)
     assert answer.topics[0].error_code == 0, answer
 
-    def is_led() -> bool:
-        topic = connection.ask("metadata", 12, topics=[{"name": name}]).topics[0]
-        return topic.error_code == 0 and all(each.error_code == 0 for each in topic.partitions)
+    indexes = range(answer.topics[0].num_partitions)
+    asked = [{"partition_index": index, "timestamp": LATEST} for index in indexes]
+
+    def is_led() -> bool:  # Metadata is not enough: Apache Kafka announces a leader a moment before it leads
+        listed = connection.ask(
+            "list_offsets", 8, replica_id=-1, topics=[{"name": name, "partitions": asked}]
+        )
+        return not any(error_codes(listed.topics[0].partitions))
 
     wait_until(is_led)
     topic_id = answer.topics[0].topic_id

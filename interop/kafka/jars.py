@@ -1,8 +1,7 @@
 """Where the jars of Apache Kafka and the ``java`` to run them come from.
 
-Looked for in this order: the folder named by the environment variable ``PYKBROKER_KAFKA_LIBS``; the
-cache folder ``~/.cache/pykbroker/kafka-<version>/libs``, which Maven fills once (55 MB) from ``pom.xml`` beside this
-file.
+Looked for in this order: the folder named by the environment variable ``PYKBROKER_KAFKA_LIBS``; the cache
+folder ``~/.cache/pykbroker/kafka-<version>/libs``, filled once by Maven (55 MB) from the ``pom.xml`` here.
 """
 
 import os
