@@ -1,0 +1,1 @@
+"""A partition as clients see it: a log, a high watermark, a leader epoch, and who waits for them."""
