@@ -1,0 +1,1 @@
+"""Benchmarks: pykbroker beside a warmed-up Apache Kafka, in the same run."""
