@@ -1,0 +1,55 @@
+"""What all tests share: how much to try, what to do without a tool, the project's own pytest plugin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+FULL = os.environ.get("PYKBROKER_TESTS") == "full"
+"""``tox -e full``: the long counts (kills, fuzz cases, examples)."""
+
+settings.register_profile(
+    "default",
+    max_examples=25,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "full",
+    max_examples=1000,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("full" if FULL else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures of pykbroker.testing where pykbroker is not installed but on the path."""
+    if not config.pluginmanager.has_plugin("pykbroker"):
+        from pykbroker.testing import plugin
+
+        config.pluginmanager.register(plugin, "pykbroker")
+
+
+@pytest.fixture(scope="session")
+def scale() -> Callable[[int, int], int]:
+    """``scale(small, full)``: the small number by default, the full one under ``tox -e full``."""
+    return lambda small, full: full if FULL else small
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """Call with what is missing and the command that installs it: skips, but fails where CI is set."""
+
+    def give_up(what: str) -> NoReturn:
+        if os.environ.get("CI"):
+            pytest.fail(f"{what} (CI is set, so this is a failure)")
+        pytest.skip(what)
+
+    return give_up
