@@ -112,8 +112,11 @@ def fetch(
     connection: Connection, topic: str, offset: int = 0, *, version: int = 12, **options: Any
 ) -> Answer:
     """Fetches from one partition and returns its part of the answer."""
-    answer = connection.ask("fetch", version, **fetch_request(topic, offset, **options))
-    assert answer.error_code == 0, answer
+    request = fetch_request(topic, offset, **options)
+    if version < 7:
+        del request["session_id"], request["session_epoch"]
+    answer = connection.ask("fetch", version, **request)
+    assert version < 7 or answer.error_code == 0, answer
     part: Answer = answer.responses[0].partitions[0]
     return part
 
