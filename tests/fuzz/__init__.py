@@ -1,0 +1,1 @@
+"""Hostile input: what no client should send, and what the broker does about it."""
