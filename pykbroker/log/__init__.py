@@ -1,0 +1,22 @@
+"""One partition on disk, in Kafka's own format.
+
+===================  =========================================================================
+``log``              :class:`~pykbroker.log.log.Log`: append, read, roll, truncate, flush, close
+``segment``          one ``.log`` file with its sparse indexes, and the names of its files
+``indexes``          the offset index and the time index
+``reading``          from an offset to whole batches, headers walked on the way
+``scan``             which bytes of a file are intact batches (the rules for damage and torn tails)
+``recovery``         from the files of a directory to segments that can be used
+``holes``            damage that was found, and where it is written down
+``timestamps``       from a timestamp to an offset
+``retention``        which segments may go
+``epochs``           leader epochs and their start offsets
+``replacing``        a swap of segments for compacted ones that a crash cannot leave half done
+``checkpoints``      the small files of a data directory
+``files``            the one door to the file system, and a twin of it that fails on demand
+``descriptors``      a bounded number of open files
+``check``            everything that is wrong with a data directory
+===================  =========================================================================
+
+Everything here runs in one thread, the loop's, except where a docstring says otherwise.
+"""
