@@ -1,0 +1,97 @@
+"""The catalog's calls, whatever keeps it: read the image, propose changes, hear of deltas.
+
+Rules: nobody else writes what the catalog holds; subscribers are told in the order of proposals,
+synchronously, before the proposal returns; handlers touch no directories.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pykbroker.catalog.changes import Change, Conflict
+from pykbroker.catalog.image import Image, Topic
+from pykbroker.config import BrokerConfig, TopicConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What one or more proposals changed, announced together.
+
+    ``created`` and ``changed`` (more partitions, other leaders or epochs) hold topics as they are now,
+    ``deleted`` as they were; ``reconfigured`` have other settings of their own.  ``broker_settings``:
+    settings of this or all brokers changed, so that any topic's effective settings may have.
+    """
+
+    before: Image
+    after: Image
+    created: tuple[Topic, ...] = ()
+    deleted: tuple[Topic, ...] = ()
+    changed: tuple[Topic, ...] = ()
+    reconfigured: tuple[Topic, ...] = ()
+    broker_settings: bool = False
+    groups: tuple[str, ...] = ()
+    brokers: bool = False
+
+
+Subscriber = Callable[[Delta], None]
+
+
+class Catalog(abc.ABC):
+    """What every backend offers."""
+
+    def __init__(self, image: Image, config: BrokerConfig) -> None:
+        self._image = image
+        self._config = config
+        self._effective = config
+        self._subscribers: list[Subscriber] = []
+
+    @property
+    def image(self) -> Image:
+        """What exists now: durable, and announced to all subscribers."""
+        return self._image
+
+    @property
+    def broker_config(self) -> BrokerConfig:
+        """This broker's settings with what was altered at run time."""
+        return self._effective
+
+    def topic_config(self, topic: Topic) -> TopicConfig:
+        """A topic's effective settings."""
+        return TopicConfig.from_overrides(self._effective, topic.overrides)
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call ``subscriber`` with each delta from now on; the result ends that."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    @abc.abstractmethod
+    async def propose(self, changes: Sequence[Change]) -> Image:
+        """Make all of ``changes`` durable and visible, or none; returns the image after them.
+
+        Raises :class:`Conflict`, :class:`~pykbroker.catalog.changes.ObjectTooLarge`, or KafkaError
+        (KAFKA_STORAGE_ERROR) when it cannot be written; then nothing happened.
+        """
+
+    async def update(self, decide: Callable[[Image], Sequence[Change]]) -> Image:
+        """Propose what ``decide`` makes of the newest image, again after each conflict.
+
+        ``decide`` must not wait; what it raises is raised.  Nothing is proposed when it returns an
+        empty sequence.
+        """
+        while True:
+            changes = decide(self.newest())
+            if not changes:
+                return self._image
+            try:
+                return await self.propose(changes)
+            except Conflict as conflict:
+                log.info("a proposal lost a race and is decided again: %s", conflict)
+
+    def newest(self) -> Image:
+        """The image that a proposal is checked against: with proposals that are still on their way."""
+        return self._image
