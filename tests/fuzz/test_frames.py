@@ -89,7 +89,7 @@ def _outcome(client: RawClient, frame: FuzzFrame, request: type[Message]) -> str
 
 
 def _may_wait(frame: FuzzFrame, request: type[Message]) -> bool:
-    """Whether silence is a right answer: acks=0, long polls, rebalances, or what is no such request any more."""
+    """Whether silence is right: acks=0, long polls, rebalances, or what is no such request any more."""
     data = memoryview(frame.data)[4:]
     try:
         header = parse_request_header(data)
