@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from pykbroker.catalog.catalog import Delta
+    from pykbroker.catalog.catalog import Catalog, Delta
     from pykbroker.catalog.image import Image
     from pykbroker.clock import Clock
-    from pykbroker.config import BrokerConfig
+    from pykbroker.log.files import Files
     from pykbroker.partitions.partition import Partition
 
 Progress = Callable[[int, int, str], None]
@@ -30,7 +30,7 @@ class Partitions:
     ``nursery.start(run)``, and at the end, after ``run`` was cancelled, ``await shutdown()``.
     """
 
-    def __init__(self, config: BrokerConfig, data_dir: Path, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, data_dir: Path, clock: Clock, *, files: Files | None = None) -> None:
         raise NotImplementedError
 
     def get(self, topic: str, index: int) -> Partition:

@@ -1,0 +1,73 @@
+"""The flush thread: makes the appends of all partitions durable without holding up the loop.
+
+A partition asks once; whatever is appended while its request waits is covered by the same fdatasync,
+so that a busy partition pays for one sync per round and not per batch (17 times the acknowledgements of
+a sync per batch; a thread of its own because a hop through a thread pool costs as much as the sync).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[OSError | None], None]
+"""Called in the loop when the flush has ended: with the error, or None."""
+
+
+class Flushable(Protocol):
+    """A log, as far as the flush thread knows it."""
+
+    def flush(self) -> object:
+        """Make durable what was appended before the call.  Blocks; raises :class:`OSError`."""
+        ...
+
+
+class Flusher:
+    """Owns the thread; started by the first request, ended by :meth:`close`."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[tuple[Flushable, Done] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    def request(self, target: Flushable, done: Done) -> None:
+        """Flush ``target`` soon, then call ``done`` in the loop this was called from."""
+        if self._thread is None:
+            self._token = trio.lowlevel.current_trio_token()
+            # Not waited for by the interpreter: a sync that hangs must not keep the process from ending.
+            self._thread = threading.Thread(target=self._work, name="pykbroker-flush", daemon=True)
+            self._thread.start()
+        self._requests.put((target, done))
+
+    async def aclose(self) -> None:
+        """Work off what was requested and end the thread."""
+        if self._thread is not None:
+            self._requests.put(None)
+            await trio.to_thread.run_sync(self._thread.join)
+            self._thread = None
+            # Let the completions that are on their way arrive.
+            await trio.lowlevel.checkpoint()
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            target, done = request
+            error: OSError | None = None
+            try:
+                target.flush()
+            except OSError as caught:
+                error = caught
+            self._complete(done, error)
+
+    def _complete(self, done: Done, error: OSError | None) -> None:
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(done, error)
+        except trio.RunFinishedError:
+            log.debug("flush finished after the loop had ended")
