@@ -1,0 +1,53 @@
+"""What a broker changes in a produced batch, when the topic's configuration asks for it.
+
+Count, offsets, sequences and record bytes stay as they came.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from pykbroker.records.batch import (
+    ATTRIBUTES_OFFSET,
+    CODEC_MASK,
+    HEADER_SIZE,
+    LOG_APPEND_TIME_BIT,
+    MAX_TIMESTAMP_OFFSET,
+    Buffer,
+    read_header,
+    seal,
+    write_crc,
+)
+from pykbroker.records.compression import MAX_DECOMPRESSED, compress
+from pykbroker.records.decode import payload_of
+
+_ATTRIBUTES = struct.Struct(">h")
+_TIMESTAMP = struct.Struct(">q")
+
+
+def stamp_append_time(buf: bytearray | memoryview, pos: int, now_ms: int) -> None:
+    """Make the batch at ``pos`` one with append time ``now_ms``, in place.
+
+    Attribute bit 3 and the maximum timestamp change, the CRC with them; the base timestamp stays
+    as the producer sent it.
+    """
+    (attributes,) = _ATTRIBUTES.unpack_from(buf, pos + ATTRIBUTES_OFFSET)
+    _ATTRIBUTES.pack_into(buf, pos + ATTRIBUTES_OFFSET, attributes | LOG_APPEND_TIME_BIT)
+    _TIMESTAMP.pack_into(buf, pos + MAX_TIMESTAMP_OFFSET, now_ms)
+    write_crc(buf, pos)
+
+
+def recompress(
+    batch: Buffer, codec: int, *, level: int | None = None, max_bytes: int = MAX_DECOMPRESSED
+) -> bytes:
+    """The one batch in ``batch`` with its records stored by ``codec``; offsets and count unchanged.
+
+    ``level`` None is Kafka's default for the codec.  Raises
+    :class:`~pykbroker.records.batch.BatchError` if the records do not decompress.
+    """
+    header = read_header(batch)
+    if header.codec == codec:
+        return bytes(memoryview(batch)[: header.size])
+    payload = payload_of(batch, 0, max_bytes)
+    recoded = header._replace(attributes=header.attributes & ~CODEC_MASK | codec)
+    return seal(recoded, compress(codec, payload, level))
