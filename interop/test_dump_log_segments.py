@@ -1,7 +1,7 @@
 """Apache Kafka's DumpLogSegments reads what pykbroker wrote: every batch valid, every index sound."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ FAST_CLEANER = {
 
 
 @pytest.fixture(scope="module", params=["stopped", "killed"])
-def data_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def data_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory that both clients wrote to, rolled and compacted, after a stop or a kill."""
     directory = tmp_path_factory.mktemp(f"dump-{request.param}")
     with BrokerProcess(data_dir=directory, settings=FAST_CLEANER) as broker:
@@ -46,7 +46,7 @@ def data_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         if request.param == "killed":
             broker.kill()
             broker.start()
-    yield directory
+    return directory
 
 
 def test_every_batch_of_every_segment_is_valid(data_dir: Path) -> None:
