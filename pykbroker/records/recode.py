@@ -10,7 +10,6 @@ import struct
 from pykbroker.records.batch import (
     ATTRIBUTES_OFFSET,
     CODEC_MASK,
-    HEADER_SIZE,
     LOG_APPEND_TIME_BIT,
     MAX_TIMESTAMP_OFFSET,
     Buffer,
