@@ -15,22 +15,24 @@ from typing import Protocol
 
 import trio
 
+from pykbroker.log.errors import StorageError
+
 log = logging.getLogger(__name__)
 
-Done = Callable[[OSError | None], None]
-"""Called in the loop when the flush has ended: with the error, or None."""
+Done = Callable[[int, "StorageError | None"], None]
+"""Called in the loop when the flush has ended: with the offset it reached, or with what failed."""
 
 
 class Flushable(Protocol):
     """A log, as far as the flush thread knows it."""
 
-    def flush(self) -> object:
-        """Make durable what was appended before the call.  Blocks; raises :class:`OSError`."""
+    def flush(self) -> int:
+        """Make durable what was appended before the call.  Blocks; raises :class:`StorageError`."""
         ...
 
 
 class Flusher:
-    """Owns the thread; started by the first request, ended by :meth:`close`."""
+    """Owns the thread; started by the first request, ended by :meth:`aclose`."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[tuple[Flushable, Done] | None] = queue.SimpleQueue()
@@ -47,27 +49,26 @@ class Flusher:
         self._requests.put((target, done))
 
     async def aclose(self) -> None:
-        """Work off what was requested and end the thread."""
-        if self._thread is not None:
-            self._requests.put(None)
-            await trio.to_thread.run_sync(self._thread.join)
-            self._thread = None
-            # Let the completions that are on their way arrive.
-            await trio.lowlevel.checkpoint()
+        """Work off what was requested, tell who asked, and end the thread."""
+        if self._thread is None:
+            return
+        self._requests.put(None)
+        await trio.to_thread.run_sync(self._thread.join)
+        self._thread = None
+        arrived = trio.Event()
+        trio.lowlevel.current_trio_token().run_sync_soon(arrived.set)
+        await arrived.wait()  # completions run in order, so those of the thread have run before
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:
             target, done = request
-            error: OSError | None = None
+            reached, error = -1, None
             try:
-                target.flush()
-            except OSError as caught:
+                reached = target.flush()
+            except StorageError as caught:
                 error = caught
-            self._complete(done, error)
-
-    def _complete(self, done: Done, error: OSError | None) -> None:
-        assert self._token is not None
-        try:
-            self._token.run_sync_soon(done, error)
-        except trio.RunFinishedError:
-            log.debug("flush finished after the loop had ended")
+            assert self._token is not None
+            try:
+                self._token.run_sync_soon(done, reached, error)
+            except trio.RunFinishedError:
+                log.debug("a flush finished after the loop had ended")

@@ -7,18 +7,30 @@ waits; whoever needs the high watermark to pass waits for that in a separate ste
 
 The high watermark of a single broker follows the log end at once, except for what ``flush.messages``
 demands: an append that reaches that many unflushed records holds the watermark where it is until the
-flush thread has made it durable.
+flush thread has made it durable (``flush.ms=0`` is the same as ``flush.messages=1``; a larger
+``flush.ms`` flushes in the background and holds nothing).  When a flush fails, nothing above the
+watermark is acknowledged and the partition refuses appends until a flush succeeds; each refused append
+asks for one.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from pykbroker.config import TopicConfig
-    from pykbroker.log.log import Log, LogRead
-    from pykbroker.records.batch import BatchHeader
+import trio
+
+from pykbroker.config import TopicConfig
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.log.errors import CorruptRange, OffsetOutOfRange, StorageError
+from pykbroker.log.log import Log, LogRead
+from pykbroker.partitions.flusher import Flusher
+from pykbroker.records.batch import BatchHeader, iter_headers, read_header, set_offsets
+from pykbroker.records.compression import CODEC_NAMES, Codec
+from pykbroker.records.recode import recompress, stamp_append_time
+
+log = logging.getLogger(__name__)
 
 Watcher = Callable[[], None]
 
@@ -26,8 +38,9 @@ Watcher = Callable[[], None]
 class Appended(NamedTuple):
     """What became of an append.
 
-    ``log_append_time_ms`` is -1 unless the topic stamps records with the time of the append.
-    ``duplicate`` is true when the batch had been appended before; the offsets are then the old ones.
+    ``log_append_time_ms`` is -1 unless the topic stamps records with the time of the append (of a
+    duplicate it is, as in Kafka, the batch's largest timestamp).  ``duplicate`` is true when the batch
+    had been appended before; the offsets are then the old ones.
     """
 
     base_offset: int
@@ -45,29 +58,116 @@ class Appended(NamedTuple):
 class Partition:
     """Log, leader epoch, high watermark and waiters of one partition.  Used in the loop's thread only."""
 
-    topic: str
-    index: int
-    topic_id: bytes
-    leader_epoch: int
-    log: Log
-    config: TopicConfig
-    high_watermark: int
-    """Offset below which consumers read; also "the next offset that is not yet acknowledged"."""
+    def __init__(
+        self,
+        topic: str,
+        index: int,
+        topic_id: bytes,
+        log: Log,
+        config: TopicConfig,
+        flusher: Flusher,
+        *,
+        leader_epoch: int = 0,
+        high_watermark: int | None = None,
+    ) -> None:
+        self.topic = topic
+        self.index = index
+        self.topic_id = topic_id
+        self.log = log
+        self.leader_epoch = leader_epoch
+        self.high_watermark = log.log_end_offset
+        """Offset below which consumers read: the next offset that is not yet acknowledged."""
+        if high_watermark is not None:
+            self.high_watermark = min(max(high_watermark, log.log_start_offset), log.log_end_offset)
+        self.under_min_isr = False
+        """Whether acks=all has to be refused because too few replicas are in sync."""
+        self.visible_bytes = 0
+        """Bytes that have become readable since the partition was opened; only ever grows."""
+        self.skipped_holes = 0
+        """Reads that went on behind damage (``pykbroker.corruption.policy=skip``)."""
+        self.failure: StorageError | None = None
+        """Why the last flush failed, until one succeeds."""
+        self.closed = False
+        self._flusher = flusher
+        self._flushing = False
+        self._pending_bytes = 0  # appended, not yet visible
+        self._cuts = 0
+        self._watchers: dict[Watcher, None] = {}
+        self.config = config
+        self.set_config(config)
+        self.lead(leader_epoch)
+
+    def __repr__(self) -> str:
+        return f"<Partition {self.topic}-{self.index} {self.log_start_offset}..{self.high_watermark}>"
+
+    def set_config(self, config: TopicConfig) -> None:
+        """Work with these settings from now on."""
+        self.config = config
+        self.log.config = config
+        self._stamps = config.message_timestamp_type == "LogAppendTime"
+        self._flush_every = 1 if config.flush_ms == 0 else config.flush_messages
+        self._codec: Codec | None = None
+        self._level: int | None = None
+        if config.compression_type != "producer":
+            self._codec = CODEC_NAMES[config.compression_type]
+            self._level = {
+                Codec.GZIP: None if config.compression_gzip_level == -1 else config.compression_gzip_level,
+                Codec.LZ4: config.compression_lz4_level,
+                Codec.ZSTD: config.compression_zstd_level,
+            }.get(self._codec)
+
+    def lead(self, leader_epoch: int) -> None:
+        """Lead in ``leader_epoch`` from the log end on (the catalog said so)."""
+        self.leader_epoch = leader_epoch
+        self.log.epochs.assign(leader_epoch, self.log.log_end_offset)
 
     @property
     def log_start_offset(self) -> int:
         """The first offset that has not been deleted."""
-        raise NotImplementedError
+        return self.log.log_start_offset
 
     @property
     def log_end_offset(self) -> int:
         """The offset that the next record gets."""
-        raise NotImplementedError
+        return self.log.log_end_offset
 
     @property
     def last_stable_offset(self) -> int:
         """Offset below which a read_committed consumer reads."""
-        raise NotImplementedError
+        unstable = self.log.producers.first_unstable_offset(self.high_watermark)
+        return self.high_watermark if unstable is None else min(unstable, self.high_watermark)
+
+    def check_leader_epoch(self, epoch: int) -> None:
+        """Hold a client's idea of the leader epoch against ours; -1 is "does not know".
+
+        Raises :class:`KafkaError` FENCED_LEADER_EPOCH (theirs is old) or UNKNOWN_LEADER_EPOCH (ours is).
+        """
+        if epoch == -1 or epoch == self.leader_epoch:
+            return
+        if epoch < self.leader_epoch:
+            raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
+        raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
+
+    # -- appending ------------------------------------------------------------------------------
+
+    def needs_recoding(self, header: BatchHeader) -> bool:
+        """Whether the topic's ``compression.type`` asks for another codec than the batch has."""
+        return self._codec is not None and header.codec != self._codec
+
+    def recode(self, batch: memoryview | bytearray | bytes) -> bytes:
+        """``batch`` in the codec that the topic asks for.  CPU only: call it in a thread when large.
+
+        Raises :class:`KafkaError` MESSAGE_TOO_LARGE when it has grown over ``max.message.bytes``.
+        """
+        assert self._codec is not None
+        recoded = recompress(batch, self._codec, level=self._level)
+        if len(recoded) > self.config.max_message_bytes:
+            raise KafkaError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"The record batch size is {len(recoded)} bytes as {self.config.compression_type} which "
+                f"exceeds the maximum configured value of {self.config.max_message_bytes}",
+            )
+        return recoded
 
     def append_as_leader(
         self,
@@ -84,42 +184,216 @@ class Partition:
         epochs, append time).  ``internal`` appends (coordinators, the broker's own) keep their
         timestamps and codec whatever the topic says.
 
-        Raises :class:`KafkaError`: sequence errors (45, 47, 87), KAFKA_STORAGE_ERROR (disk full, or a
-        flush failed and has not succeeded since), NOT_LEADER_OR_FOLLOWER after :meth:`close`.
+        Raises :class:`KafkaError`: sequence errors (45, 47, 48, 87), KAFKA_STORAGE_ERROR (disk full, or a
+        flush failed and none has succeeded since), NOT_LEADER_OR_FOLLOWER after :meth:`close`.
         Nothing is appended then.
         """
-        raise NotImplementedError
+        self._check_writable()
+        if headers is None:
+            headers = [header for _, header in iter_headers(batches)]
+        producers = self.log.producers
+        for header in headers:
+            if header.producer_id >= 0 and not header.is_control:
+                duplicate = producers.check(header)
+                if duplicate is not None:
+                    return Appended(
+                        duplicate.base_offset,
+                        duplicate.last_offset,
+                        duplicate.timestamp_ms,
+                        self.log.log_start_offset,
+                        True,
+                    )
+        if self._codec is not None and not internal and any(map(self.needs_recoding, headers)):
+            assert len(headers) == 1, "only a client's batch is recoded, and clients send one"
+            batches = self.recode(batches)
+            headers = [read_header(batches)]
+        view = memoryview(batches)
+        if view.readonly:
+            view = memoryview(bytearray(view))
+        stamp = self._stamps and not internal
+        base_offset = offset = self.log.log_end_offset
+        assigned: list[BatchHeader] = []
+        position = 0
+        for header in headers:
+            set_offsets(view, position, offset, self.leader_epoch)
+            if stamp:
+                stamp_append_time(view, position, now_ms)
+                header = read_header(view, position)
+            else:
+                header = header._replace(base_offset=offset, leader_epoch=self.leader_epoch)
+            assigned.append(header)
+            position += header.size
+            offset = header.next_offset
+        assert position == len(view), "headers describe all the bytes"
+        self.log.append(view, assigned, now_ms)
+        self._pending_bytes += position
+        self._advance()
+        return Appended(base_offset, offset - 1, now_ms if stamp else -1, self.log.log_start_offset, False)
 
     def append_as_follower(self, batches: memoryview | bytearray | bytes, *, now_ms: int) -> None:
-        """Append batches that a leader wrote: offsets and epochs stay.  They must follow the log end."""
-        raise NotImplementedError
+        """Append batches that a leader wrote: offsets and epochs stay.  They must follow the log end.
+
+        Raises :class:`KafkaError`: KAFKA_STORAGE_ERROR, or OFFSET_OUT_OF_RANGE for a batch that lies
+        below the log end.
+        """
+        self._check_writable()
+        headers = [header for _, header in iter_headers(batches)]
+        end = self.log.log_end_offset
+        for header in headers:
+            if header.base_offset < end:
+                raise OffsetOutOfRange(header.base_offset, self.log.log_start_offset, end)
+            end = header.next_offset
+        view = memoryview(batches)[: sum(header.size for header in headers)]
+        self.log.append(view, headers, now_ms)
+        self._pending_bytes += len(view)
 
     def truncate_to(self, offset: int) -> None:
-        """Drop everything from ``offset`` on: log, indexes, epochs, producer state; waiters are told."""
-        raise NotImplementedError
+        """Drop everything from ``offset`` on: log, indexes, epochs, producer state; waiters are told.
 
-    def read(self, offset: int, max_bytes: int, *, read_committed: bool = False) -> LogRead:
-        """Whole batches from the one that holds ``offset``, up to ``max_bytes`` and the high watermark
-        (or the last stable offset); the first batch always, however large.
-
-        Raises :class:`KafkaError`: OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE (damage at ``offset`` and the
-        policy is ``stop``), KAFKA_STORAGE_ERROR.
+        Raises :class:`KafkaError` KAFKA_STORAGE_ERROR.
         """
-        raise NotImplementedError
+        self.log.truncate_to(offset)
+        self._cuts += 1
+        self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
+        self._tell_watchers()
+
+    def _check_writable(self) -> None:
+        if self.closed:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is closed")
+        if self.failure is not None:
+            self.request_flush()
+            raise self.failure
+
+    # -- the high watermark and flushing ----------------------------------------------------------
+
+    def _advance(self) -> None:
+        """After an append or a flush: move the high watermark as far as it may go."""
+        end = self.log.log_end_offset
+        if end - self.log.recovery_point < self._flush_every:
+            self._set_high_watermark(end)
+        else:
+            self.request_flush()
+
+    def _set_high_watermark(self, offset: int) -> None:
+        if offset <= self.high_watermark:
+            return
+        self.high_watermark = offset
+        # Not exact when only a part becomes visible; it is what long polls count, not what they send.
+        self.visible_bytes += self._pending_bytes
+        self._pending_bytes = 0
+        self._tell_watchers()
+
+    def request_flush(self) -> None:
+        """Have the flush thread make durable what was appended so far; does nothing while it is at it."""
+        if not self._flushing and not self.closed:
+            self._flushing = True
+            self._flusher.request(self.log, self._flush_ended)
+
+    def _flush_ended(self, reached: int, failure: StorageError | None) -> None:
+        self._flushing = False
+        if self.closed:
+            return
+        if failure is not None:
+            if self.failure is None:
+                log.error(
+                    "flush failed, appends are refused: partition=%s-%d: %s", self.topic, self.index, failure
+                )
+            self.failure = failure
+            self._tell_watchers()
+            return
+        if self.failure is not None:
+            log.warning("flush succeeded again: partition=%s-%d", self.topic, self.index)
+            self.failure = None
+        reached = min(reached, self.log.log_end_offset)  # cut meanwhile
+        self.log.flushed(reached)
+        self._set_high_watermark(reached)
+        if self.high_watermark < self.log.log_end_offset:
+            self._advance()
 
     def watch(self, fn: Watcher) -> None:
         """Have ``fn`` called, synchronously, whenever the high watermark moves, a flush fails, or the
-        partition closes.  It must be quick and must not append."""
-        raise NotImplementedError
+        partition is cut or closes.  It must be quick and must not append."""
+        self._watchers[fn] = None
 
     def unwatch(self, fn: Watcher) -> None:
         """End :meth:`watch`; not being watched is fine."""
-        raise NotImplementedError
+        self._watchers.pop(fn, None)
+
+    def _tell_watchers(self) -> None:
+        if self._watchers:
+            for fn in tuple(self._watchers):
+                fn()
 
     async def wait_high_watermark(self, offset: int) -> None:
         """Return when ``high_watermark >= offset`` (pass :attr:`Appended.next_offset`).
 
         Raises :class:`KafkaError`: KAFKA_STORAGE_ERROR when a flush failed meanwhile,
-        NOT_LEADER_OR_FOLLOWER when the partition was closed or cut below ``offset``.
+        NOT_LEADER_OR_FOLLOWER when the partition was closed, or cut below ``offset``.
         """
-        raise NotImplementedError
+        if self.high_watermark >= offset:
+            return
+        cuts = self._cuts
+        while self.high_watermark < offset:
+            if self.closed or (cuts != self._cuts and self.log.log_end_offset < offset):
+                raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            if self.failure is not None:
+                raise self.failure
+            moved = trio.Event()
+            self.watch(moved.set)
+            try:
+                await moved.wait()
+            finally:
+                self.unwatch(moved.set)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def read(
+        self, offset: int, max_bytes: int, *, read_committed: bool = False, first_whole: bool = True
+    ) -> LogRead:
+        """Whole batches from the one that holds ``offset``, up to ``max_bytes`` and the high watermark
+        (or the last stable offset).  With ``first_whole`` the first one comes however large it is.
+
+        Raises :class:`KafkaError`: OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE (damage at ``offset`` and the
+        policy is ``stop``), KAFKA_STORAGE_ERROR.
+        """
+        end = self.last_stable_offset if read_committed else self.high_watermark
+        if not self.log.log_start_offset <= offset <= self.log.log_end_offset:
+            raise OffsetOutOfRange(offset, self.log.log_start_offset, self.log.log_end_offset)
+        asked = offset
+        while offset < end and (first_whole or max_bytes > 0):
+            try:
+                return self.log.read(offset, max_bytes, end, first_whole=first_whole)
+            except CorruptRange as damage:
+                if self.config.pykbroker_corruption_policy != "skip":
+                    raise
+                hole = damage.hole
+                self.skipped_holes += 1
+                log.warning(
+                    "a read goes on behind damage: partition=%s-%d offset=%d next=%d reason=%s",
+                    self.topic, self.index, offset, hole.next_offset, hole.reason,
+                )  # fmt: skip
+                offset = max(hole.next_offset, offset + 1)
+        return LogRead(b"", 0, asked, asked)
+
+    def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """(epoch, end offset) of the largest epoch not above ``leader_epoch``; (-1, -1) if unknown."""
+        return self.log.epochs.end_offset_for(leader_epoch, self.log.log_end_offset)
+
+    def delete_records_before(self, offset: int) -> int:
+        """Make records below ``offset`` (-1: the high watermark) unreadable; returns the log start.
+
+        Raises :class:`KafkaError` OFFSET_OUT_OF_RANGE above the high watermark or below -1.
+        """
+        if offset == -1:
+            offset = self.high_watermark
+        if not 0 <= offset <= self.high_watermark:
+            raise OffsetOutOfRange(offset, self.log.log_start_offset, self.high_watermark)
+        if offset > self.log.log_start_offset:
+            self.log.advance_log_start(offset)
+            self._tell_watchers()
+        return self.log.log_start_offset
+
+    def close(self) -> None:
+        """Refuse everything from now on and tell who waits; the log is the caller's to close."""
+        self.closed = True
+        self._tell_watchers()
