@@ -8,8 +8,8 @@ surfaces as IndexError or struct.error inside the function and leaves it as Prot
 
 from __future__ import annotations
 
+import struct
 from struct import Struct as Packer
-from struct import error as struct_error
 
 from pykbroker.protocol import _wire
 from pykbroker.protocol.errors import ProtocolError
@@ -37,7 +37,7 @@ class ReaderSource:
         self.lines: list[str] = []
         self.names: dict[str, object] = {
             "ProtocolError": ProtocolError,
-            "struct_error": struct_error,
+            "struct_error": struct.error,
             "new": object.__new__,
             "short": _wire.short,
             "null": _wire.null,
@@ -183,7 +183,7 @@ class ReaderSource:
         self._depth -= 1
 
     def _fixed_elements(self, code: str, size: int, count: str, target: str) -> None:
-        unpack = self._name("unpack_from", __import__("struct").unpack_from)
+        unpack = self._name("unpack_from", struct.unpack_from)
         if code == "16s":
             self._line(f"{target} = [bytes(buf[p:p + 16]) for p in range(pos, pos + 16 * {count}, 16)]")
         else:
