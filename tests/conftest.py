@@ -9,8 +9,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-FULL = os.environ.get("PYKBROKER_TESTS") == "full"
-"""``tox -e full``: the long counts (kills, fuzz cases, examples)."""
+from tests.scale import FULL
 
 settings.register_profile(
     "default",
@@ -35,12 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
         from pykbroker.testing import plugin
 
         config.pluginmanager.register(plugin, "pykbroker")
-
-
-@pytest.fixture(scope="session")
-def scale() -> Callable[[int, int], int]:
-    """``scale(small, full)``: the small number by default, the full one under ``tox -e full``."""
-    return lambda small, full: full if FULL else small
 
 
 @pytest.fixture(scope="session")

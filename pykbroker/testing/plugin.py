@@ -41,7 +41,9 @@ def _marked(node: pytest.Item) -> tuple[Mapping[str, object], Sequence[str]]:
 
 
 @pytest.fixture
-def pykbroker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerThread]:
+def pykbroker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrokerThread]:
     """A broker of this test's own, in a thread of this process; gone when the test ends.
 
     Its address is ``pykbroker.bootstrap``.  Settings come from ``@pytest.mark.pykbroker(settings={...})``.

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pykbroker.testing._settings import setting_text
+
 START_TIMEOUT_S = 30.0
 """How long a start may take; recovery of a large data directory is the reason for more than a second."""
 
@@ -64,12 +66,14 @@ class BrokerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._env},
+                env={**_environment(), **self._env},
             )
         deadline = time.monotonic() + timeout_s
         while not ready.exists():
             if self._process.poll() is not None:
-                raise RuntimeError(f"the broker ended with status {self._process.returncode}:\n{self.output()}")
+                raise RuntimeError(
+                    f"the broker ended with status {self._process.returncode}:\n{self.output()}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the broker does not listen after {timeout_s} s:\n{self.output()}")
@@ -118,7 +122,9 @@ class BrokerProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise RuntimeError("the broker was never started: call start() or use `with BrokerProcess() as broker:`")
+            raise RuntimeError(
+                "the broker was never started: call start() or use `with BrokerProcess() as broker:`"
+            )
         return self._process
 
     def _command(self, ready: Path) -> list[str]:
@@ -131,10 +137,6 @@ class BrokerProcess:
         return command
 
 
-def setting_text(value: object) -> str:
-    """A setting's value as the command line takes it: ``True`` is ``true``, a list is joined by commas."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(str(item) for item in value)
-    return str(value)
+def _environment() -> dict[str, str]:
+    """This process's environment without settings for a broker: a test says what it wants."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYKBROKER_")}

@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
+from typing import Self, TypeVar, TypeVarTuple
 
 import trio
 
-from pykbroker.broker import Broker
+from pykbroker.broker import Broker, cause_of
 from pykbroker.clock import MovableClock
-from pykbroker.testing._settings import load
-
-if TYPE_CHECKING:
-    from pykbroker.server.faults import Rule
+from pykbroker.config import BrokerConfig
+from pykbroker.errors import ErrorCode
+from pykbroker.server.faults import Fault
+from pykbroker.testing._settings import setting_text
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -39,7 +39,9 @@ class BrokerThread:
         plugins: Sequence[str] = (),
         listen: str = "127.0.0.1:0",
     ) -> None:
-        self.data_dir = Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="pykbroker-"))
+        self.data_dir = (
+            Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="pykbroker-"))
+        )
         self.settings = dict(settings or {})
         self.plugins = tuple(plugins)
         self.clock = MovableClock()
@@ -56,7 +58,9 @@ class BrokerThread:
     def broker(self) -> Broker:
         """The running broker; touch it only through :meth:`run`."""
         if self._broker is None:
-            raise RuntimeError("the broker is not running: call start() or use `with BrokerThread() as broker:`")
+            raise RuntimeError(
+                "the broker is not running: call start() or use `with BrokerThread() as broker:`"
+            )
         return self._broker
 
     @property
@@ -110,6 +114,31 @@ class BrokerThread:
         """
         self.run(lambda: self.clock.advance(seconds, sessions=sessions))
 
+    def fail(
+        self,
+        api: str | int | None = None,
+        *,
+        error: ErrorCode | str | int | None = None,
+        delay_s: float = 0.0,
+        drop: bool = False,
+        count: int | None = 1,
+    ) -> Fault:
+        """Spoil the next ``count`` requests (None: all) of an API, by name ("Produce") or key.
+
+        ``error`` is answered instead of doing the work (a code, its number or its name), ``drop``
+        closes the connection without an answer, ``delay_s`` comes before either, or alone.  The result
+        counts its ``hits``.
+        """
+        if isinstance(error, str):
+            error = ErrorCode[error]
+        code = None if error is None else ErrorCode(error)
+        fault = Fault(api=api, count=count, error=code, delay_s=delay_s, drop=drop)
+        return self.run(self.broker.faults.add, fault)
+
+    def heal(self) -> None:
+        """Take back everything that :meth:`fail` asked for."""
+        self.run(self.broker.faults.clear)
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -122,17 +151,21 @@ class BrokerThread:
             if self._temporary:
                 shutil.rmtree(self.data_dir, ignore_errors=True)
 
+    def _config(self) -> BrokerConfig:
+        sets = [f"{name}={setting_text(value)}" for name, value in self.settings.items()]
+        sets += [f"log.dirs={self.data_dir}", f"listeners=PLAINTEXT://{self._listen}"]
+        return BrokerConfig.load(sets=sets)
+
     def _main(self) -> None:
         try:
             trio.run(self._serve)
         except BaseException as failure:  # noqa: BLE001  # handed to the test's thread by stop()
-            self._failure = failure
+            self._failure = cause_of(failure)
         finally:
             self._ready.set()
 
     async def _serve(self) -> None:
-        config = load(data_dir=self.data_dir, listen=self._listen, settings=self.settings)
-        broker = Broker(config, clock=self.clock)
+        broker = Broker(self._config(), clock=self.clock)
         self._token = trio.lowlevel.current_trio_token()
         with trio.CancelScope() as self._scope:
             async with trio.open_nursery() as nursery:

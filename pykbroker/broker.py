@@ -1,0 +1,313 @@
+"""The broker: what it is made of, and its life from start to stop.
+
+Start: hold the data directory, read who we are, bind the ports, open the catalog, be elected (the
+leader epoch of everything rises after an unclean stop), open the logs, then the coordinator, and last
+the server.  Stop, which is a cancellation of :meth:`Broker.run`, goes the other way: no new
+connections, answers in flight leave, members are told, everything is flushed, the clean mark is
+written, the data directory is released.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from pykbroker import _sockets
+from pykbroker._datadir import DataDirectory, StartError
+from pykbroker._version import __version__
+from pykbroker.apis import _registry
+from pykbroker.apis._fetch_sessions import FetchSessions
+from pykbroker.apis._registry import Services
+from pykbroker.catalog.changes import Elect, RegisterBroker
+from pykbroker.catalog.image import BrokerInfo, Image
+from pykbroker.catalog.local import LocalCatalog
+from pykbroker.catalog.producer_ids import ProducerIds
+from pykbroker.catalog.topics import TopicAdmin
+from pykbroker.clock import Clock, SystemClock
+from pykbroker.config import BrokerConfig, Endpoint
+from pykbroker.groups.service import GroupCoordinator
+from pykbroker.log import checkpoints
+from pykbroker.partitions.manager import Partitions
+from pykbroker.server import Faults, Server, ServerLimits
+
+__all__ = ["Broker", "StartError", "cause_of"]
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 0.8
+"""Time for answers in flight at a stop: the whole stop has two seconds, and flushing needs the rest."""
+
+Progress = Callable[[int, int, str], None]
+"""Called as ``(done, total, what)`` while logs are opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """What ``meta.properties`` says: written once, at the first start."""
+
+    cluster_id: str
+    new: bool
+
+
+class Broker:
+    """One broker on one data directory.  ``await run()`` is its life; cancelling that is its stop.
+
+    ``faults`` is for tests: rules by which the server misbehaves.  ``ready_file`` gets what
+    ``pykbroker.json`` in the data directory gets.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        clock: Clock | None = None,
+        faults: Faults | None = None,
+        ready_file: Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.config = config
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.faults = Faults() if faults is None else faults
+        self.listeners: tuple[str, ...] = ()
+        """Where it listens, as ``host:port`` with the real port."""
+        self.bootstrap = ""
+        """What a client on this machine takes as ``bootstrap_servers``."""
+        self._ready_file = ready_file
+        self._on_progress = on_progress
+        self._services: Services | None = None
+        self._catalog: LocalCatalog | None = None
+        self._stop = trio.Event()
+        self._begun = time.monotonic()
+
+    @property
+    def services(self) -> Services:
+        """The rooms of the running broker."""
+        assert self._services is not None, "the broker has not started"
+        return self._services
+
+    async def run(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start, report the listeners, serve until cancelled, stop in order.
+
+        Raises :class:`StartError` when it cannot start.
+        """
+        raise_descriptor_limit()
+        directory = DataDirectory(self.config.data_dir)
+        directory.hold()
+        try:
+            sockets = self._bind()
+            try:
+                await self._open(self._identify())
+                await self._live(directory, sockets, task_status)
+            finally:
+                for sock in sockets:
+                    sock.close()
+        finally:
+            directory.release()
+
+    def _identify(self) -> _Identity:
+        """Read ``meta.properties``, or write it for a new data directory."""
+        data_dir, node_id = self.config.data_dir, str(self.config.node_id)
+        try:
+            found = checkpoints.read_meta_properties(data_dir)
+        except ValueError as error:
+            raise StartError(
+                f"{data_dir / checkpoints.META_PROPERTIES} cannot be read: {error}",
+                "Restore it from a backup; it holds the ids of cluster and node",
+            ) from error
+        if not found:
+            found = {
+                "version": "1",
+                "cluster.id": checkpoints.format_uuid(_random_id()),
+                "node.id": node_id,
+                "directory.id": checkpoints.format_uuid(_random_id()),
+            }
+            checkpoints.write_meta_properties(data_dir, found)
+            return _Identity(cluster_id=found["cluster.id"], new=True)
+        if found.get("node.id", node_id) != node_id:
+            raise StartError(
+                f"data directory {data_dir} belongs to node {found['node.id']}, the settings say {node_id}",
+                f"Start with --set node.id={found['node.id']}, or give another --data-dir",
+            )
+        if "cluster.id" not in found:
+            raise StartError(
+                f"{data_dir / checkpoints.META_PROPERTIES} has no cluster.id",
+                "Restore it from a backup; it holds the ids of cluster and node",
+            )
+        return _Identity(cluster_id=found["cluster.id"], new=False)
+
+    def _bind(self) -> list[socket.socket]:
+        """Bind all listeners; fills in :attr:`listeners` and :attr:`bootstrap`."""
+        bound: list[Endpoint] = []
+        sockets: list[socket.socket] = []
+        for endpoint in self.config.listen_endpoints():
+            try:
+                real, more = _sockets.bind(endpoint)
+            except OSError as error:
+                for sock in sockets:
+                    sock.close()
+                raise StartError(
+                    f"cannot listen on {_sockets.text(endpoint)}: {error.strerror}",
+                    "Stop what uses that port, or choose another address: --listen HOST:PORT (port 0: any)",
+                ) from error
+            bound.append(real)
+            sockets += more
+        self._endpoints = self.config.advertised_endpoints() or tuple(_reachable(each) for each in bound)
+        self.listeners = tuple(_sockets.text(each) for each in bound)
+        first = bound[0]
+        local = Endpoint(first.name, "localhost", first.port) if first.host in _sockets.WILDCARDS else first
+        self.bootstrap = _sockets.text(local)
+        return sockets
+
+    async def _open(self, identity: _Identity) -> None:
+        """Open catalog and logs, and make the services on top of them."""
+        config, clock = self.config, self.clock
+        clean = identity.new or (config.data_dir / checkpoints.CLEAN_SHUTDOWN).exists()
+        catalog = await trio.to_thread.run_sync(
+            lambda: LocalCatalog.open(config.data_dir, config, cluster_id=identity.cluster_id, clock=clock)
+        )
+        self._catalog = catalog
+        if not clean:
+            log.warning("the last stop was not clean: logs are recovered, leader epochs rise")
+        await catalog.update(lambda image: self._registration(image, elect=not clean))
+        partitions = Partitions(catalog, config.data_dir, clock)
+        await partitions.open_all(catalog.image, on_progress=self._on_progress)
+        catalog.subscribe(partitions.on_delta)
+        topics = TopicAdmin(catalog)
+        self._services = Services(
+            config=config,
+            clock=clock,
+            catalog=catalog,
+            topics=topics,
+            partitions=partitions,
+            groups=GroupCoordinator(config, clock, catalog, topics, partitions),
+            producer_ids=ProducerIds(catalog),
+            fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots),
+        )
+
+    def _registration(self, image: Image, *, elect: bool) -> list[RegisterBroker | Elect]:
+        """What the catalog must be told at this start: nothing, if nothing changed."""
+        node_id = self.config.node_id
+        known = image.brokers.get(node_id)
+        info = BrokerInfo(node_id=node_id, endpoints=self._endpoints, rack=self.config.broker_rack)
+        changes: list[RegisterBroker | Elect] = []
+        if known is None or (known.endpoints, known.rack) != (info.endpoints, info.rack):
+            changes.append(RegisterBroker(node_id=node_id, endpoints=info.endpoints, rack=info.rack))
+        if elect:
+            changes.append(Elect(node_id=node_id))
+        return changes
+
+    async def _live(
+        self,
+        directory: DataDirectory,
+        sockets: list[socket.socket],
+        task_status: trio.TaskStatus[tuple[str, ...]],
+    ) -> None:
+        """Run everything until this task is cancelled, then wait for the stop to be done."""
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(self._serve, sockets)
+                self._publish(directory)
+                task_status.started(self.listeners)
+                await trio.sleep_forever()
+            finally:
+                self._stop.set()
+
+    async def _serve(
+        self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """The running services, shielded: they end in order when ``_stop`` is set."""
+        services, server = self.services, self._server()
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as upkeep:
+                await upkeep.start(services.partitions.run)
+                await upkeep.start(services.groups.run)
+                async with trio.open_nursery() as front:
+                    for sock in sockets:
+                        sock.listen(self.config.socket_listen_backlog_size)
+                    await front.start(server.serve, sockets)
+                    task_status.started()
+                    await self._stop.wait()
+                    begun = time.monotonic()
+                    await server.drain(self.clock.monotonic() + DRAIN_S)
+                await services.groups.shutdown()
+                upkeep.cancel_scope.cancel()
+            await services.partitions.shutdown()
+            assert self._catalog is not None
+            await trio.to_thread.run_sync(self._catalog.close)
+            log.info("stopped: everything is flushed seconds=%.3f", time.monotonic() - begun)
+
+    def _server(self) -> Server:
+        config = self.config
+        idle_ms = config.connections_max_idle_ms
+        limits = ServerLimits(
+            max_request_bytes=config.socket_request_max_bytes,
+            max_connections=config.max_connections,
+            idle_timeout_s=float("inf") if idle_ms < 0 else idle_ms / 1000,
+        )
+        return Server(self.services, _registry.load(), limits, self.clock, self.faults)
+
+    def _publish(self, directory: DataDirectory) -> None:
+        image = self.services.catalog.image
+        info = {
+            "pid": directory.pid,
+            "listeners": list(self.listeners),
+            "advertised": [_sockets.text(each) for each in self._endpoints],
+            "bootstrap": self.bootstrap,
+            "data_dir": str(self.config.data_dir.absolute()),
+            "cluster_id": image.cluster_id,
+            "node_id": self.config.node_id,
+            "version": __version__,
+        }
+        directory.publish(info, self._ready_file)
+        log.info(
+            "listening on %s: data_dir=%s cluster_id=%s topics=%d seconds=%.3f",
+            ", ".join(self.listeners),
+            self.config.data_dir,
+            image.cluster_id,
+            len(image.topics),
+            time.monotonic() - self._begun,
+        )
+
+
+def _random_id() -> bytes:
+    """16 random bytes whose text does not start with ``-``, which command lines take for an option."""
+    while True:
+        raw = secrets.token_bytes(16)
+        if not checkpoints.format_uuid(raw).startswith("-"):
+            return raw
+
+
+def _reachable(endpoint: Endpoint) -> Endpoint:
+    """The endpoint as clients are told it: a machine's name in place of "all interfaces"."""
+    if endpoint.host not in _sockets.WILDCARDS:
+        return endpoint
+    host = socket.gethostname()
+    log.warning("clients are told to connect to %s; --advertise HOST:PORT says otherwise", host)
+    return Endpoint(endpoint.name, host, endpoint.port)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process as many open files as it may have: connections and segments need them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):
+        # macOS reports an unlimited hard limit and refuses more than OPEN_MAX (10240).
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(10240, hard) if hard >= 0 else 10240, hard))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The one exception inside nested groups that nurseries put around it; the group if there are more."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

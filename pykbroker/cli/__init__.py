@@ -1,0 +1,51 @@
+"""The command line: ``pykbroker serve``, and the client commands.
+
+Each command lives in the module of its name and is imported when it is called, so that a command
+costs no more than it uses.  Exit status: 0, 1 failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from pykbroker._version import __version__
+from pykbroker.cli._errors import Failed, failed
+
+COMMANDS = ("serve", "settings", "log")
+
+
+class Commands(click.Group):
+    """A group whose commands are found by module name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: object = importlib.import_module(f"pykbroker.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """A message broker that Kafka clients use as they would Apache Kafka.
+
+    Start one with `pykbroker serve`, then point any Kafka client at localhost:9092.
+    """
+
+
+def main() -> None:
+    """The entry point: run the command line and exit."""
+    try:
+        cli.main(prog_name="pykbroker")
+    except Failed as failure:
+        failed(failure)
+        sys.exit(1)
