@@ -9,33 +9,15 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from pykbroker.catalog.changes import Change, Conflict
-from pykbroker.catalog.image import Image, Topic
+from pykbroker.catalog.delta import Delta, between
+from pykbroker.catalog.image import BROKER, Image, Topic
 from pykbroker.config import BrokerConfig, TopicConfig
 
+__all__ = ["Catalog", "Delta", "Subscriber"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """What one or more proposals changed, announced together.
-
-    ``created`` and ``changed`` (more partitions, other leaders or epochs) hold topics as they are now,
-    ``deleted`` as they were; ``reconfigured`` have other settings of their own.  ``broker_settings``:
-    settings of this or all brokers changed, so that any topic's effective settings may have.
-    """
-
-    before: Image
-    after: Image
-    created: tuple[Topic, ...] = ()
-    deleted: tuple[Topic, ...] = ()
-    changed: tuple[Topic, ...] = ()
-    reconfigured: tuple[Topic, ...] = ()
-    broker_settings: bool = False
-    groups: tuple[str, ...] = ()
-    brokers: bool = False
 
 
 Subscriber = Callable[[Delta], None]
@@ -47,7 +29,7 @@ class Catalog(abc.ABC):
     def __init__(self, image: Image, config: BrokerConfig) -> None:
         self._image = image
         self._config = config
-        self._effective = config
+        self._effective = self._with_altered(image)
         self._subscribers: list[Subscriber] = []
 
     @property
@@ -95,3 +77,18 @@ class Catalog(abc.ABC):
     def newest(self) -> Image:
         """The image that a proposal is checked against: with proposals that are still on their way."""
         return self._image
+
+    def _publish(self, image: Image) -> None:
+        """Make ``image`` what exists now, and tell the subscribers what that changes."""
+        delta = between(self._image, image)
+        self._image = image
+        if delta.broker_settings:
+            self._effective = self._with_altered(image)
+        for subscriber in tuple(self._subscribers):
+            subscriber(delta)
+
+    def _with_altered(self, image: Image) -> BrokerConfig:
+        own = str(self._config.node_id)
+        return self._config.with_dynamic(
+            image.settings_of(BROKER, "").values, image.settings_of(BROKER, own).values
+        )

@@ -7,11 +7,13 @@ reader ignores those it does not know, and refuses a ``type`` that it does not k
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pykbroker.catalog.image import PartitionState
+from pykbroker.catalog.image import PartitionState, topic_id_bytes, topic_id_text
 from pykbroker.config import Endpoint
 
 MAX_OBJECT_BYTES = 1_000_000
@@ -128,12 +130,137 @@ Change = (
 
 def encode(change: Change) -> bytes:
     """The record value of a change; raises :class:`ObjectTooLarge`."""
-    raise NotImplementedError
+    return encode_object(_NAMES[type(change)], to_fields(change))
+
+
+def encode_object(kind: str, fields: Mapping[str, object]) -> bytes:
+    """A record value: JSON on one line; raises :class:`ObjectTooLarge`."""
+    data = json.dumps({"type": kind, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(data) > MAX_OBJECT_BYTES:
+        raise ObjectTooLarge(f"{kind} takes {len(data)} bytes, allowed: {MAX_OBJECT_BYTES}")
+    return data
+
+
+def to_fields(change: Change) -> dict[str, object]:
+    """The fields of a change as JSON values."""
+    match change:
+        case CreateTopic():
+            return {
+                "name": change.name,
+                "id": topic_id_text(change.topic_id),
+                "replicas": _runs(change.replicas),
+                "configs": dict(change.overrides),
+            }
+        case DeleteTopic():
+            return {"name": change.name, "id": topic_id_text(change.topic_id)}
+        case AddPartitions():
+            return {"name": change.name, "version": change.version, "replicas": _runs(change.replicas)}
+        case SetPartition():
+            return {"name": change.name, "version": change.version, "state": state_fields(change.state)}
+        case SetTopicConfig():
+            return {"name": change.name, "version": change.version, "configs": dict(change.overrides)}
+        case SetSettings():
+            return {
+                "resource": change.resource_type,
+                "name": change.name,
+                "version": change.version,
+                "configs": dict(change.values),
+            }
+        case RegisterBroker():
+            endpoints = [[e.name, e.host, e.port] for e in change.endpoints]
+            return {"node": change.node_id, "endpoints": endpoints, "rack": change.rack}
+        case Elect():
+            return {"node": change.node_id}
+        case TakeProducerIds():
+            return {"first": change.first, "count": change.count}
 
 
 def decode(data: bytes | memoryview) -> Change:
     """The change in a record value; ValueError if it is none that we know."""
-    raise NotImplementedError
+    entry = json.loads(bytes(data))
+    return from_fields(entry["type"], entry)
 
 
-_ = json
+# Any: JSON has no types; a field of the wrong one is a damaged record and raises where it is used.
+def from_fields(kind: str, entry: Mapping[str, Any]) -> Change:
+    """The change of type ``kind`` with these fields; ValueError if there is no such type."""
+    match kind:
+        case "create_topic":
+            return CreateTopic(
+                name=entry["name"],
+                topic_id=topic_id_bytes(entry["id"]),
+                replicas=_from_runs(entry["replicas"]),
+                overrides=entry["configs"],
+            )
+        case "delete_topic":
+            return DeleteTopic(name=entry["name"], topic_id=topic_id_bytes(entry["id"]))
+        case "add_partitions":
+            replicas = _from_runs(entry["replicas"])
+            return AddPartitions(name=entry["name"], version=entry["version"], replicas=replicas)
+        case "set_partition":
+            state = state_from(entry["state"])
+            return SetPartition(name=entry["name"], version=entry["version"], state=state)
+        case "set_topic_config":
+            return SetTopicConfig(name=entry["name"], version=entry["version"], overrides=entry["configs"])
+        case "set_settings":
+            return SetSettings(
+                resource_type=entry["resource"],
+                name=entry["name"],
+                version=entry["version"],
+                values=entry["configs"],
+            )
+        case "register_broker":
+            endpoints = tuple(Endpoint(*parts) for parts in entry["endpoints"])
+            return RegisterBroker(node_id=entry["node"], endpoints=endpoints, rack=entry["rack"])
+        case "elect":
+            return Elect(node_id=entry["node"])
+        case "take_producer_ids":
+            return TakeProducerIds(first=entry["first"], count=entry["count"])
+    raise ValueError(f"unknown type of catalog record: {kind!r}, known: {', '.join(_NAMES.values())}")
+
+
+_NAMES: dict[type, str] = {
+    CreateTopic: "create_topic",
+    DeleteTopic: "delete_topic",
+    AddPartitions: "add_partitions",
+    SetPartition: "set_partition",
+    SetTopicConfig: "set_topic_config",
+    SetSettings: "set_settings",
+    RegisterBroker: "register_broker",
+    Elect: "elect",
+    TakeProducerIds: "take_producer_ids",
+}
+
+
+def state_fields(state: PartitionState) -> list[object]:
+    """A partition's state as a JSON array."""
+    return [
+        state.index,
+        list(state.replicas),
+        list(state.isr),
+        state.leader,
+        state.leader_epoch,
+        state.partition_epoch,
+    ]
+
+
+def state_from(fields: Sequence[Any]) -> PartitionState:
+    """The reverse of :func:`state_fields`."""
+    index, replicas, isr, leader, leader_epoch, partition_epoch = fields
+    return PartitionState(
+        index=index,
+        replicas=tuple(replicas),
+        isr=tuple(isr),
+        leader=leader,
+        leader_epoch=leader_epoch,
+        partition_epoch=partition_epoch,
+    )
+
+
+def _runs(replicas: Sequence[tuple[int, ...]]) -> list[list[object]]:
+    """Equal neighbours counted once, so that ten thousand partitions on one broker are one entry."""
+    return [[len(list(group)), list(nodes)] for nodes, group in itertools.groupby(replicas)]
+
+
+def _from_runs(runs: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(nodes) for count, nodes in runs for _ in range(count))
