@@ -83,6 +83,9 @@ class Partition:
         """Whether acks=all has to be refused because too few replicas are in sync."""
         self.visible_bytes = 0
         """Bytes that have become readable since the partition was opened; only ever grows."""
+        self.disturbances = 0
+        """How often something happened that a waiting fetch must look at, other than an append: cut,
+        closed, records deleted, a new leader epoch."""
         self.skipped_holes = 0
         """Reads that went on behind damage (``pykbroker.corruption.policy=skip``)."""
         self.failure: StorageError | None = None
@@ -95,7 +98,7 @@ class Partition:
         self._watchers: dict[Watcher, None] = {}
         self.config = config
         self.set_config(config)
-        self.lead(leader_epoch)
+        self.log.epochs.assign(leader_epoch, log.log_end_offset)
 
     def __repr__(self) -> str:
         return f"<Partition {self.topic}-{self.index} {self.log_start_offset}..{self.high_watermark}>"
@@ -120,6 +123,8 @@ class Partition:
         """Lead in ``leader_epoch`` from the log end on (the catalog said so)."""
         self.leader_epoch = leader_epoch
         self.log.epochs.assign(leader_epoch, self.log.log_end_offset)
+        self.disturbances += 1
+        self._tell_watchers()
 
     @property
     def log_start_offset(self) -> int:
@@ -254,6 +259,7 @@ class Partition:
         """
         self.log.truncate_to(offset)
         self._cuts += 1
+        self.disturbances += 1
         self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
         self._tell_watchers()
 
@@ -390,10 +396,12 @@ class Partition:
             raise OffsetOutOfRange(offset, self.log.log_start_offset, self.high_watermark)
         if offset > self.log.log_start_offset:
             self.log.advance_log_start(offset)
+            self.disturbances += 1
             self._tell_watchers()
         return self.log.log_start_offset
 
     def close(self) -> None:
         """Refuse everything from now on and tell who waits; the log is the caller's to close."""
         self.closed = True
+        self.disturbances += 1
         self._tell_watchers()
