@@ -17,8 +17,6 @@ from pykbroker.coordinator.shard_log import NewRecord, StoredRecord
 
 Change = TypeVar("Change")
 Answer = TypeVar("Answer")
-ChangeT = TypeVar("ChangeT", contravariant=False)
-AnswerT = TypeVar("AnswerT", contravariant=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +32,14 @@ class Decision(Generic[Change, Answer]):
     replies: tuple[tuple[int, Answer], ...] = ()
 
 
-class Machine(Protocol[ChangeT, AnswerT]):
+class Machine(Protocol[Change, Answer]):
     """A state machine whose durable state is the records of one partition."""
 
     def apply(self, record: StoredRecord) -> None:
         """Take in a record that is in the log, on replay or just appended."""
         ...
 
-    def settle(self, changes: tuple[ChangeT, ...]) -> None:
+    def settle(self, changes: tuple[Change, ...]) -> None:
         """Take in the volatile part of a decision, before its records are applied."""
         ...
 
@@ -53,7 +51,7 @@ class Machine(Protocol[ChangeT, AnswerT]):
         """Monotonic time at which :meth:`on_deadline` wants to be called; ``math.inf`` for never."""
         ...
 
-    def on_deadline(self, now: float, now_ms: int) -> Decision[ChangeT, AnswerT]:
+    def on_deadline(self, now: float, now_ms: int) -> Decision[Change, Answer]:
         """Decide about one thing that is due at ``now``.  Settling the decision must clear it."""
         ...
 

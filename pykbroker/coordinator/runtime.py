@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 A = TypeVar("A")
-M = TypeVar("M")
+V = TypeVar("V")
+M = TypeVar("M", bound="Machine[Any, Any]")  # Any: bound by C and A, which a bound cannot name
 
 LOAD_BYTES = 256 * 1024
 """Read per slice while loading: a few milliseconds of decoding, cut further by ``LOAD_SECONDS``."""
@@ -43,22 +44,27 @@ class ShardState(Enum):
 class _Ticket(Generic[A]):
     """A request that waits for its answer, and the offset that must be acknowledged before it leaves."""
 
-    __slots__ = ("after", "answer", "event", "failed")
+    __slots__ = ("_event", "after", "answer", "failed")
 
     def __init__(self) -> None:
-        self.event: trio.Event | None = None
+        self._event: trio.Event | None = None
         self.answer: A | None = None
         self.failed: KafkaError | None = None
         self.after = 0
 
-    @property
-    def done(self) -> bool:
-        return self.answer is not None or self.failed is not None
-
     def settle(self, *, answer: A | None = None, failed: KafkaError | None = None, after: int = 0) -> None:
         self.answer, self.failed, self.after = answer, failed, after
-        if self.event is not None:
-            self.event.set()
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> A:
+        if self.answer is None and self.failed is None:
+            self._event = trio.Event()
+            await self._event.wait()
+        if self.failed is not None:
+            raise self.failed
+        assert self.answer is not None
+        return self.answer
 
 
 class Shard(Generic[C, A, M]):
@@ -68,8 +74,6 @@ class Shard(Generic[C, A, M]):
     follow each other in the order of the log.  ``on_deadline_moved`` is called when
     :meth:`next_deadline` may have become earlier.
     """
-
-    machine: M
 
     def __init__(
         self,
@@ -86,35 +90,128 @@ class Shard(Generic[C, A, M]):
         self.log = shard_log
         self.state = ShardState.LOADING
         self.epoch = -1
-        raise NotImplementedError
+        self._clock = clock
+        self._commit_timeout_s = commit_timeout_s
+        self._on_deadline_moved = on_deadline_moved
+        self._tickets: dict[int, _Ticket[A]] = {}
+        self._tokens = 0
+        self._applied = 0
 
     async def elected(self, epoch: int) -> None:
         """Load the log in slices and become active.  Requests meanwhile get COORDINATOR_LOAD_IN_PROGRESS.
 
-        Raises :class:`KafkaError` when the log cannot be read; the shard then stays as it is.
+        Does not wait for anything when the log is empty.  Raises :class:`KafkaError` when the log
+        cannot be read; the shard then goes on refusing requests.
         """
-        raise NotImplementedError
+        self.epoch = epoch
+        begun, records, offset = self._clock.monotonic(), 0, self.log.start_offset
+        while offset < (end := self.log.end_offset) and self.state is ShardState.LOADING:
+            found = self.log.read(offset, LOAD_BYTES)
+            records += len(found.records)
+            await self._replay(found.records)
+            # A slice without an end to go on from would never end.
+            offset = found.next_offset if found.next_offset > offset else end
+        if self.state is not ShardState.LOADING:
+            return
+        now = self._clock.monotonic()
+        self._applied = offset
+        self.machine.loaded(now)
+        self.state = ShardState.ACTIVE
+        if records:
+            log.info("loaded %s: records=%d seconds=%.3f epoch=%d", self.name, records, now - begun, epoch)
+        self._on_deadline_moved()
+
+    async def _replay(self, records: Sequence[StoredRecord]) -> None:
+        started = time.perf_counter()
+        for record in records:
+            self.machine.apply(record)
+            if time.perf_counter() - started > LOAD_SECONDS:
+                await trio.lowlevel.checkpoint()
+                started = time.perf_counter()
 
     def resigned(self) -> None:
         """Stop: waiting requests, and all that come later, get NOT_COORDINATOR."""
-        raise NotImplementedError
+        self.state = ShardState.RESIGNED
+        for ticket in self._tickets.values():
+            ticket.settle(failed=KafkaError(ErrorCode.NOT_COORDINATOR))
+        self._tickets.clear()
 
     async def ask(self, decide: Callable[[int, float, int], Decision[C, A]]) -> A:
         """Give ``decide(token, now, now_ms)`` its turn and return the answer to its token.
 
         Raises :class:`KafkaError`: COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR,
         COORDINATOR_NOT_AVAILABLE (not acknowledged in time), or what ``decide`` and the append raise.
+        A caller that is cancelled leaves no trace here; what was decided stays decided.
         """
-        raise NotImplementedError
+        self._check_active()
+        self._tokens += 1
+        token, ticket = self._tokens, _Ticket[A]()
+        self._tickets[token] = ticket
+        try:
+            now, now_ms = self._clock.monotonic(), self._clock.time_ms()
+            self._carry_out(decide(token, now, now_ms), now_ms)
+            self._run_due()
+            answer = await ticket.wait()
+        finally:
+            self._tickets.pop(token, None)
+        await self._acknowledged(ticket.after)
+        return answer
 
-    async def view(self, look: Callable[[M], A]) -> A:
+    async def view(self, look: Callable[[M], V]) -> V:
         """Return ``look(machine)``, once all it can have seen is acknowledged.  Raises as :meth:`ask`."""
-        raise NotImplementedError
+        self._check_active()
+        seen = look(self.machine)
+        await self._acknowledged(self._applied)
+        return seen
 
     def next_deadline(self) -> float:
         """Monotonic time at which :meth:`on_deadline` wants to be called."""
-        raise NotImplementedError
+        return self.machine.next_deadline() if self.state is ShardState.ACTIVE else math.inf
 
     def on_deadline(self) -> None:
         """Do all that is due now."""
-        raise NotImplementedError
+        if self.state is ShardState.ACTIVE:
+            self._run_due()
+
+    def _run_due(self) -> None:
+        now = self._clock.monotonic()
+        while self.machine.next_deadline() <= now:
+            now_ms = self._clock.time_ms()
+            try:
+                self._carry_out(self.machine.on_deadline(now, now_ms), now_ms)
+            except KafkaError as error:
+                log.warning("cannot write what is due in %s, trying again: error=%s", self.name, error)
+                self.machine.postpone(now + RETRY_SECONDS)
+                break
+        self._on_deadline_moved()
+
+    def _carry_out(self, decision: Decision[C, A], now_ms: int) -> None:
+        """Append, settle, apply, answer.  When the append raises, nothing has changed."""
+        records = decision.records
+        base = self.log.append(records, now_ms=now_ms) if records else 0
+        if decision.changes:
+            self.machine.settle(decision.changes)
+        for offset, record in enumerate(records, base):
+            self.machine.apply(StoredRecord(offset, record.key, record.value))
+        if records:
+            self._applied = base + len(records)
+        for token, answer in decision.replies:
+            ticket = self._tickets.get(token)
+            if ticket is not None:
+                ticket.settle(answer=answer, after=self._applied)
+
+    def _check_active(self) -> None:
+        if self.state is ShardState.LOADING:
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        if self.state is ShardState.RESIGNED:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR)
+
+    async def _acknowledged(self, offset: int) -> None:
+        if self.log.high_watermark >= offset:
+            return
+        with trio.move_on_after(self._commit_timeout_s):
+            await self.log.wait_high_watermark(offset)
+            if self.state is ShardState.RESIGNED:
+                raise KafkaError(ErrorCode.NOT_COORDINATOR)
+            return
+        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{self.name}: not acknowledged in time")

@@ -15,9 +15,9 @@ import trio
 from pykbroker.groups.messages import (
     Commit,
     Committed,
-    DeleteOffsets,
     DeletedGroups,
     DeletedOffsets,
+    DeleteOffsets,
     Description,
     FetchedOffset,
     Heartbeat,
