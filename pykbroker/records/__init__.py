@@ -9,6 +9,7 @@ Sans-IO: bytes, headers and the current time in, decisions out.  Nothing here op
 ``decode``         records out of a batch
 ``build``          a batch out of records
 ``validate``       what a produced batch must satisfy before it is appended
+``walk``           the walk over its records, in slices
 ``recode``         the changes a broker makes to a produced batch (append time, other codec)
 ``producers``      idempotence: the state of each producer id in one partition
 ``snapshot``       that state as Kafka's ``.snapshot`` file

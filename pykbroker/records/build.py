@@ -117,7 +117,7 @@ def encode_marker(
 
 def append_record(out: bytearray, record: RecordData, timestamp_delta: int, offset_delta: int) -> None:
     """Append one record, its length first, as it stands uncompressed in a batch."""
-    body = bytearray(1)  # record attributes: no bit is in use
+    body = bytearray(1)  # the record's attributes: no bit is in use
     append_varint(body, timestamp_delta)
     append_varint(body, offset_delta)
     _append_bytes(body, record.key)

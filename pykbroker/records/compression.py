@@ -96,7 +96,7 @@ def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
             return _compress_xerial(data)
         case Codec.LZ4:
             frame = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
-            frame.compress(data)
+            frame.compress(bytes(data))  # takes nothing but bytes
             return bytes(frame.finish())
         case Codec.ZSTD:
             return bytes(cramjam.zstd.compress(data, level=level))
@@ -167,7 +167,8 @@ def _snappy_block(data: memoryview, max_bytes: int) -> bytearray:
 def _compress_xerial(data: Buffer) -> bytes:
     view = memoryview(data)
     out = bytearray(_XERIAL_HEADER)
-    for start in range(0, len(view), _XERIAL_BLOCK):
+    # One block even for nothing: readers take a lone header for a raw block.
+    for start in range(0, max(1, len(view)), _XERIAL_BLOCK):
         block = bytes(cramjam.snappy.compress_raw(view[start : start + _XERIAL_BLOCK]))
         out += _LENGTH.pack(len(block))
         out += block

@@ -25,7 +25,6 @@ Sequence numbers are :mod:`pykbroker.records.producers`'s business.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import NamedTuple
 
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.records.batch import (
@@ -33,7 +32,6 @@ from pykbroker.records.batch import (
     LOG_OVERHEAD,
     MAGIC,
     MAGIC_OFFSET,
-    NO_TIMESTAMP,
     BatchError,
     BatchHeader,
     Buffer,
@@ -48,35 +46,14 @@ from pykbroker.records.compression import (
     OutputTooLargeError,
     decompress,
 )
-from pykbroker.records.varint import read_varint
+from pykbroker.records.walk import Limits, RecordsError, inspect_steps, walk, walk_steps
+
+__all__ = ["RecordsError", "check_header", "check_produced", "check_steps", "walk", "walk_steps"]
 
 ZSTD_SINCE = 7
 """First version of Produce that may carry zstd."""
 _SMALLEST_LEGACY_BATCH = 14
 """What Kafka compares a batch's length with before it looks at the magic."""
-_SMALLEST_RECORD = 6
-"""Body of a record with no key, value, or headers."""
-_SLICE = 4096
-"""Records walked between two yields: about 0.7 ms."""
-_INSPECT_SLICE = 1024
-"""The same where records are looked into."""
-
-Steps = Generator[None, None, "Checked"]
-
-
-class RecordsError(KafkaError):
-    """Single records made the whole batch unacceptable: (index in the batch, why) of each."""
-
-    def __init__(self, code: ErrorCode, message: str, records: list[tuple[int, str]]) -> None:
-        super().__init__(code, message)
-        self.records = records
-
-
-class Checked(NamedTuple):
-    """A batch that may be appended, and its records decompressed (for who needs them next)."""
-
-    header: BatchHeader
-    payload: Buffer
 
 
 def check_produced(
@@ -97,23 +74,11 @@ def check_produced(
     of timestamps are distances from ``now_ms``; None is no bound.  Raises :class:`KafkaError`, its
     subclass :class:`RecordsError` where the answer names records.
     """
-    steps = check_steps(
-        records,
-        max_batch_bytes=max_batch_bytes,
-        api_version=api_version,
-        now_ms=now_ms,
-        compacted=compacted,
-        log_append=log_append,
-        timestamp_before_max_ms=timestamp_before_max_ms,
-        timestamp_after_max_ms=timestamp_after_max_ms,
-        max_decompressed=max_decompressed,
-    )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            checked: Checked = done.value
-            return checked.header
+    header = check_header(records, max_batch_bytes=max_batch_bytes, api_version=api_version)
+    limits = _limits(header, now_ms, compacted, log_append, timestamp_before_max_ms, timestamp_after_max_ms)
+    for _ in _records_steps(records, header, limits, max_decompressed):
+        pass
+    return header
 
 
 def check_steps(
@@ -127,35 +92,47 @@ def check_steps(
     timestamp_before_max_ms: int | None = None,
     timestamp_after_max_ms: int | None = None,
     max_decompressed: int = MAX_DECOMPRESSED,
-) -> Steps:
-    """:func:`check_produced` in slices: yields about every millisecond, returns :class:`Checked`.
+) -> Generator[None, None, BatchHeader]:
+    """:func:`check_produced` in slices: yields about every millisecond, returns the header.
 
     Decompression is one step (it releases the GIL: a caller may drive the generator in a thread).
     """
     header = check_header(records, max_batch_bytes=max_batch_bytes, api_version=api_version)
+    limits = _limits(header, now_ms, compacted, log_append, timestamp_before_max_ms, timestamp_after_max_ms)
+    yield from _records_steps(records, header, limits, max_decompressed)
+    return header
+
+
+def _limits(
+    header: BatchHeader,
+    now_ms: int,
+    compacted: bool,
+    log_append: bool,
+    before_max_ms: int | None,
+    after_max_ms: int | None,
+) -> Limits | None:
+    """None: nothing inside the records matters, so that their lengths are all there is to check."""
+    oldest = None if log_append or before_max_ms is None else now_ms - before_max_ms
+    newest = None if log_append or after_max_ms is None else now_ms + after_max_ms
+    if not compacted and oldest is None and (newest is None or header.max_timestamp <= newest):
+        return None
+    return Limits(compacted, oldest, newest)
+
+
+def _records_steps(
+    records: Buffer | None, header: BatchHeader, limits: Limits | None, max_decompressed: int
+) -> Generator[None, None, None]:
     assert records is not None
-    payload = _payload(records, header, max_decompressed)
-    too_new = (
-        not log_append
-        and timestamp_after_max_ms is not None
-        and header.max_timestamp > now_ms + timestamp_after_max_ms
-    )
-    may_be_old = not log_append and timestamp_before_max_ms is not None
-    data = bytes(payload)
-    if compacted or too_new or may_be_old:
-        bounds = (
-            now_ms - timestamp_before_max_ms if may_be_old and timestamp_before_max_ms is not None else None,
-            now_ms + timestamp_after_max_ms if too_new and timestamp_after_max_ms is not None else None,
-        )
-        yield from _inspect_steps(data, header, compacted, bounds)
-    else:
+    data = bytes(_payload(records, header, max_decompressed))
+    if limits is None:
         yield from walk_steps(data, header.record_count)
+    else:
+        yield from inspect_steps(data, header, limits)
     if header.log_append:
         message = "Invalid timestamp type: a producer should not set timestamp type to LogAppendTime"
         raise RecordsError(
             ErrorCode.INVALID_TIMESTAMP, message, [(i, message) for i in range(header.record_count)]
         )
-    return Checked(header, data)
 
 
 def check_header(records: Buffer | None, *, max_batch_bytes: int, api_version: int) -> BatchHeader:
@@ -170,17 +147,18 @@ def check_header(records: Buffer | None, *, max_batch_bytes: int, api_version: i
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
             f"Produce requests with version {api_version} are not allowed to use ZStandard compression",
         )
-    if header.size < len(records):
+    size = header.size
+    if size < len(records):
         _check_no_second(records, header)
     if header.base_offset != 0:
         raise KafkaError(
             ErrorCode.INVALID_RECORD,
             f"The base offset of a produced batch must be 0, but it is {header.base_offset}",
         )
-    if header.size > max_batch_bytes:
+    if size > max_batch_bytes:
         raise KafkaError(
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"The record batch size is {header.size} bytes which exceeds the maximum configured value of "
+            f"The record batch size is {size} bytes which exceeds the maximum configured value of "
             f"{max_batch_bytes}",
         )
     if not crc_ok(records):
@@ -194,90 +172,6 @@ def check_header(records: Buffer | None, *, max_batch_bytes: int, api_version: i
     if header.is_control:
         raise KafkaError(ErrorCode.INVALID_RECORD, "Clients are not allowed to write control records")
     return header
-
-
-def walk(payload: Buffer, count: int) -> None:
-    """Check that ``payload`` is ``count`` records from its first byte to its last.
-
-    Looks at record lengths only.  Raises :class:`BatchError`.
-    """
-    for _ in walk_steps(payload, count):
-        pass
-
-
-def walk_steps(payload: Buffer, count: int) -> Generator[None, None, None]:
-    """:func:`walk`, yielding after each slice of about a millisecond."""
-    data = payload if isinstance(payload, bytes) else bytes(payload)
-    pos = 0
-    try:
-        while count > _SLICE:
-            pos = _walk_some(data, pos, _SLICE)
-            count -= _SLICE
-            yield
-        pos = _walk_some(data, pos, count)
-    except (IndexError, BatchError) as e:
-        raise _structure_error(f"record cut short or not a record: {e}") from e
-    if pos != len(data):
-        raise _structure_error(f"records end at byte {pos} of {len(data)}")
-
-
-def _walk_some(data: bytes, pos: int, count: int) -> int:
-    # The hot loop of every produce: lengths of one and two bytes are decoded in place.
-    for _ in range(count):
-        size = data[pos]
-        pos += 1
-        if size > 0x7F:
-            high = data[pos]
-            if high > 0x7F:
-                length, pos = read_varint(data, pos - 1)
-                size = length << 1 if length >= 0 else 1
-            else:
-                size += (high << 7) - 0x80
-                pos += 1
-        if size & 1 or size < 2 * _SMALLEST_RECORD:
-            raise BatchError(f"length of a record not possible: position={pos}")
-        pos += size >> 1
-    return pos
-
-
-def _inspect_steps(
-    data: bytes, header: BatchHeader, compacted: bool, bounds: tuple[int | None, int | None]
-) -> Generator[None, None, None]:
-    """Walk, and look at key and timestamp of each record."""
-    oldest, newest = bounds
-    code, errors, pos = ErrorCode.NONE, list[tuple[int, str]](), 0
-    try:
-        for index in range(header.record_count):
-            size, at = read_varint(data, pos)
-            pos = at + size
-            if size < _SMALLEST_RECORD:
-                raise BatchError(f"length of a record not possible: position={at}")
-            delta, at = read_varint(data, at + 1)
-            _, at = read_varint(data, at)
-            key_size, at = read_varint(data, at)
-            timestamp = header.base_timestamp + delta
-            if compacted and key_size < 0:
-                code = code or ErrorCode.INVALID_RECORD
-                errors.append((index, "Compacted topic cannot accept message without key"))
-            elif timestamp != NO_TIMESTAMP and (
-                (oldest is not None and timestamp < oldest) or (newest is not None and timestamp > newest)
-            ):
-                code = code or ErrorCode.INVALID_TIMESTAMP
-                errors.append(
-                    (index, f"Timestamp {timestamp} is out of range, allowed: {oldest} to {newest}")
-                )
-            if index % _INSPECT_SLICE == _INSPECT_SLICE - 1:
-                yield
-    except (IndexError, BatchError) as e:
-        raise _structure_error(f"record cut short or not a record: {e}") from e
-    if pos != len(data):
-        raise _structure_error(f"records end at byte {pos} of {len(data)}")
-    if errors:
-        raise RecordsError(code, "One or more records have been rejected", errors)
-
-
-def _structure_error(what: str) -> KafkaError:
-    return KafkaError(ErrorCode.INVALID_RECORD, f"Found invalid record structure: {what}")
 
 
 def _check_framing(records: Buffer) -> None:
