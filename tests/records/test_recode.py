@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -12,7 +14,13 @@ from pykbroker.records.decode import iter_records
 from pykbroker.records.recode import recompress, stamp_append_time
 
 RECORDS = [RecordData(b"k%d" % i, b"v" * 100, 1000 + i, [("h", b"x")]) for i in range(20)]
-OPTIONS = {"base_offset": 40, "producer_id": 9, "producer_epoch": 3, "base_sequence": 7, "leader_epoch": 2}
+OPTIONS: dict[str, Any] = {
+    "base_offset": 40,
+    "producer_id": 9,
+    "producer_epoch": 3,
+    "base_sequence": 7,
+    "leader_epoch": 2,
+}
 
 
 def test_append_time_touches_bit_3_max_timestamp_and_crc() -> None:
