@@ -13,17 +13,20 @@ have no preallocated tail.  The first entry comes once an index interval of byte
 
 from __future__ import annotations
 
+import operator
 import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import pairwise
+from itertools import islice
 
 _TIME = struct.Struct(">qi")
 ENTRY_SIZE = 8
 TIME_ENTRY_SIZE = 12
 MAX_RELATIVE = 0x7FFF_FFFF
 """Largest offset relative to the base, and largest position."""
+_CHECKED_ENTRIES = 16_384
+"""Up to here all entries are checked on loading (under 1 ms); longer ones are checked as they are used."""
 _SWAP = sys.byteorder == "little"
 
 
@@ -95,7 +98,9 @@ class OffsetIndex:
 
 
 def _rises(values: array[int]) -> bool:
-    return all(a < b for a, b in pairwise(values))
+    if len(values) > _CHECKED_ENTRIES:
+        return values[0] < values[-1]
+    return all(map(operator.lt, values, islice(values, 1, None)))
 
 
 class TimeIndex:
