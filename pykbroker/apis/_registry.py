@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from pykbroker.errors import ErrorCode
@@ -55,7 +55,8 @@ class RequestContext:
     """Who asks, in which version, and when.
 
     ``now_ms`` is the wall clock in milliseconds, ``now`` the monotonic clock in seconds, both read
-    when the request was taken from its connection.  ``request_bytes`` is the frame's size.
+    when the request was taken from its connection.  ``request_bytes`` is the frame's size.  ``apis`` is
+    what the server serves, by key.
     """
 
     services: Services
@@ -67,6 +68,7 @@ class RequestContext:
     now_ms: int
     now: float
     request_bytes: int = 0
+    apis: Mapping[int, Api[Message, Message]] = field(default_factory=dict)
 
 
 class Parked(Protocol[R_co]):

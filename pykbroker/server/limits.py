@@ -34,8 +34,11 @@ class ServerLimits:
     max_answer_bytes: int = 256 * KIB
     """Answers that are collected for one send; beyond it they leave before the next request is taken."""
 
+    max_frames_per_turn: int = 64
+    """Requests of one connection that are handled before the others get a turn (about 1 ms)."""
+
     idle_timeout_s: float = 600.0
-    """``connections.max.idle.ms``: a connection on which nothing moved this long is closed; infinite: never."""
+    """``connections.max.idle.ms``: a connection on which nothing moved for so long is closed."""
 
     sendfile: bool = True
     """Send record bytes from their file where the system can; false forces the portable path."""
