@@ -13,7 +13,7 @@ import trio
 
 from pykbroker.clock import Clock
 from pykbroker.coordinator.machine import Decision, Machine
-from pykbroker.coordinator.shard_log import ShardLog, StoredRecord
+from pykbroker.coordinator.shard_log import NewRecord, ShardLog, StoredRecord
 from pykbroker.errors import ErrorCode, KafkaError
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,27 @@ LOAD_SECONDS = 0.001
 
 RETRY_SECONDS = 1.0
 """When a deadline's decision cannot be appended (disk full), it is decided again after this long."""
+
+
+_NOT_HERE = {ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR}
+_NOT_NOW = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode.NOT_ENOUGH_REPLICAS,
+    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ErrorCode.REQUEST_TIMED_OUT,
+}
+
+
+def _as_coordinator(error: KafkaError) -> KafkaError:
+    """What a client of a coordinator is told of an error of its log, as Kafka tells it.
+
+    Clients look for the coordinator again after the first two, and give up after the last.
+    """
+    if error.code in _NOT_HERE:
+        return KafkaError(ErrorCode.NOT_COORDINATOR, error.message)
+    if error.code in _NOT_NOW:
+        return KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, error.message)
+    return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, error.message)
 
 
 class ShardState(Enum):
@@ -71,8 +92,8 @@ class Shard(Generic[C, A, M]):
     """A machine and its log.  Used in the loop's thread only; ``name`` is for log lines.
 
     Everything from deciding to applying happens in one stretch without waiting, so that decisions
-    follow each other in the order of the log.  ``on_deadline_moved`` is called when
-    :meth:`next_deadline` may have become earlier.
+    follow each other in the order of the log.  ``on_deadline_moved`` is called with
+    :meth:`next_deadline` when that may have become earlier.
     """
 
     def __init__(
@@ -83,7 +104,7 @@ class Shard(Generic[C, A, M]):
         clock: Clock,
         *,
         commit_timeout_s: float = 5.0,
-        on_deadline_moved: Callable[[], None] = lambda: None,
+        on_deadline_moved: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.machine = machine
@@ -119,7 +140,7 @@ class Shard(Generic[C, A, M]):
         self.state = ShardState.ACTIVE
         if records:
             log.info("loaded %s: records=%d seconds=%.3f epoch=%d", self.name, records, now - begun, epoch)
-        self._on_deadline_moved()
+        self._on_deadline_moved(self.machine.next_deadline())
 
     async def _replay(self, records: Sequence[StoredRecord]) -> None:
         started = time.perf_counter()
@@ -183,12 +204,12 @@ class Shard(Generic[C, A, M]):
                 log.warning("cannot write what is due in %s, trying again: error=%s", self.name, error)
                 self.machine.postpone(now + RETRY_SECONDS)
                 break
-        self._on_deadline_moved()
+        self._on_deadline_moved(self.machine.next_deadline())
 
     def _carry_out(self, decision: Decision[C, A], now_ms: int) -> None:
         """Append, settle, apply, answer.  When the append raises, nothing has changed."""
         records = decision.records
-        base = self.log.append(records, now_ms=now_ms) if records else 0
+        base = self._append(records, now_ms) if records else 0
         if decision.changes:
             self.machine.settle(decision.changes)
         for offset, record in enumerate(records, base):
@@ -200,6 +221,12 @@ class Shard(Generic[C, A, M]):
             if ticket is not None:
                 ticket.settle(answer=answer, after=self._applied)
 
+    def _append(self, records: Sequence[NewRecord], now_ms: int) -> int:
+        try:
+            return self.log.append(records, now_ms=now_ms)
+        except KafkaError as error:
+            raise _as_coordinator(error) from error
+
     def _check_active(self) -> None:
         if self.state is ShardState.LOADING:
             raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
@@ -210,7 +237,10 @@ class Shard(Generic[C, A, M]):
         if self.log.high_watermark >= offset:
             return
         with trio.move_on_after(self._commit_timeout_s):
-            await self.log.wait_high_watermark(offset)
+            try:
+                await self.log.wait_high_watermark(offset)
+            except KafkaError as error:
+                raise _as_coordinator(error) from error
             if self.state is ShardState.RESIGNED:
                 raise KafkaError(ErrorCode.NOT_COORDINATOR)
             return

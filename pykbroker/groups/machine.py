@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pykbroker.coordinator.deadlines import Deadlines
 from pykbroker.coordinator.machine import Decision
@@ -31,7 +31,15 @@ from pykbroker.groups.messages import (
     Leave,
     Sync,
 )
-from pykbroker.groups.offsets import Offsets, Place, check_commit, commit_error, commit_record, expired
+from pykbroker.groups.offsets import (
+    Offsets,
+    Place,
+    check_commit,
+    commit_error,
+    commit_record,
+    expired,
+    same_topic,
+)
 from pykbroker.groups.states import GroupState
 
 log = logging.getLogger(__name__)
@@ -104,7 +112,8 @@ class GroupMachine:
 
     def delete_groups(self, group_ids: Sequence[str], token: int) -> GroupDecision:
         """DeleteGroups: those without members, with all their offsets."""
-        errors, records = [], []
+        errors: list[ErrorCode] = []
+        records: list[NewRecord] = []
         for group_id in dict.fromkeys(group_ids):
             group = self.groups.get(group_id)
             if group is not None and group.state is GroupState.EMPTY:
@@ -154,13 +163,14 @@ class GroupMachine:
                 records += self._forget(group_id, gone)
         return Decision(records=tuple(records), replies=((token, ErrorCode.NONE),))
 
-    def forget_topics(self, topics: dict[str, bytes], token: int) -> GroupDecision:
-        """Topics (name to id) were deleted: forget what was committed for them."""
+    def forget_topics(
+        self, group_ids: Iterable[str], topics: Mapping[str, bytes], token: int
+    ) -> GroupDecision:
+        """Topics (name to id) were deleted: forget what these groups committed for them."""
         records: list[NewRecord] = []
-        for group_id in self.offsets.groups():
+        for group_id in group_ids:
             mine = self.offsets.of(group_id)
-            gone = [p for p, at in mine.items() if p[0] in topics and not any(at.topic_id)]
-            gone += [p for p, at in mine.items() if any(at.topic_id) and topics.get(p[0]) == at.topic_id]
+            gone = [p for p, at in mine.items() if same_topic(at.topic_id, topics.get(p[0]))]
             records += self._forget(group_id, gone)
         return Decision(records=tuple(records), replies=((token, ErrorCode.NONE),))
 
@@ -189,7 +199,7 @@ class GroupMachine:
         """Take in the volatile part of a decision."""
         for change in changes:
             if isinstance(change, Group):
-                self.groups[change.group_id] = change
+                self._keep(change)
             elif change.at is None:
                 self._deadlines.clear(change.key)
             else:
@@ -231,6 +241,14 @@ class GroupMachine:
             self._deadlines.set(key, until)
 
     # inside
+
+    def _keep(self, group: Group) -> None:
+        """Take ``group`` in, unless nothing is left of it: ids that were handed out and never used."""
+        unborn = group.state is GroupState.EMPTY and group.generation == 0 and group.protocol_type is None
+        if unborn and not group.pending and not self.offsets.of(group.group_id):
+            self.groups.pop(group.group_id, None)
+        else:
+            self.groups[group.group_id] = group
 
     def _known(self, group_id: str) -> Group:
         if not group_id:

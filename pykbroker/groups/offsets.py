@@ -5,7 +5,7 @@ Nothing here changes by itself: the functions return records, and :meth:`Offsets
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pykbroker.coordinator.shard_log import NewRecord
@@ -33,10 +33,6 @@ class Offsets:
         """The offsets of a group, in the order of their first commits."""
         return self._groups.get(group_id, _NONE)
 
-    def groups(self) -> Iterator[str]:
-        """Groups that have offsets."""
-        return iter(self._groups)
-
     def apply(self, record: OffsetRecord) -> None:
         """Take in a record that is in the log."""
         place = (record.topic, record.partition)
@@ -49,26 +45,31 @@ class Offsets:
             if not mine:
                 del self._groups[record.group_id]
 
-    def fetch(self, group_id: str, wanted: Sequence[tuple[str, bytes, int]] | None) -> list[FetchedOffset]:
+    def fetch(
+        self, group_id: str, wanted: Sequence[tuple[str, bytes, int]] | None
+    ) -> tuple[FetchedOffset, ...]:
         """Offsets for (topic, topic id, partition)s, -1 where there is none; all for None.
 
         What was committed for a topic of that name that has been deleted since does not count.
         """
         mine = self.of(group_id)
         if wanted is None:
-            return [_fetched(topic, at.topic_id, part, at) for (topic, part), at in mine.items()]
-        return [_fetched(topic, uid, part, mine.get((topic, part))) for topic, uid, part in wanted]
+            return tuple(_fetched(topic, at.topic_id, part, at) for (topic, part), at in mine.items())
+        return tuple(_fetched(topic, uid, part, mine.get((topic, part))) for topic, uid, part in wanted)
 
 
 def _fetched(topic: str, topic_id: bytes, partition: int, found: CommittedOffset | None) -> FetchedOffset:
-    if found is None or not _same_topic(found.topic_id, topic_id):
+    if found is None or not same_topic(found.topic_id, topic_id):
         return FetchedOffset(topic, topic_id, partition)
     return FetchedOffset(topic, topic_id, partition, found.offset, found.leader_epoch, found.metadata)
 
 
-def _same_topic(one: bytes, other: bytes) -> bool:
-    """Ids differ only if both are known (commits written before 4.2 have none)."""
-    return one == other or ZERO_UUID in (one, other)
+def same_topic(committed_for: bytes, topic_id: bytes | None) -> bool:
+    """Whether an offset was committed for this topic; None: there is none of the name.
+
+    Ids differ only if both are known (commits written before Kafka 4.2 have none).
+    """
+    return topic_id is not None and (committed_for == topic_id or ZERO_UUID in (committed_for, topic_id))
 
 
 def check_commit(group: Group | None, request: Commit) -> None:
