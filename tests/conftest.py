@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.scale import FULL
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "default",
     max_examples=25,

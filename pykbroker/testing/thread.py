@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, TypeVarTuple
@@ -107,6 +107,11 @@ class BrokerThread:
         assert self._token is not None, "the broker is not running"
         return trio.from_thread.run_sync(fn, *args, trio_token=self._token)
 
+    def run_async(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Await ``fn(*args)`` in the broker's thread and return its result."""
+        assert self._token is not None, "the broker is not running"
+        return trio.from_thread.run(fn, *args, trio_token=self._token)
+
     def advance(self, seconds: float, *, sessions: bool = False) -> None:
         """Move the broker's wall clock: retention, compaction lag, expiry, retry delays.
 
@@ -133,11 +138,11 @@ class BrokerThread:
             error = ErrorCode[error]
         code = None if error is None else ErrorCode(error)
         fault = Fault(api=api, count=count, error=code, delay_s=delay_s, drop=drop)
-        return self.run(self.broker.faults.add, fault)
+        return self.run(lambda: self.broker.faults.add(fault))
 
     def heal(self) -> None:
         """Take back everything that :meth:`fail` asked for."""
-        self.run(self.broker.faults.clear)
+        self.run(lambda: self.broker.faults.clear())
 
     def __enter__(self) -> Self:
         return self.start()
