@@ -59,8 +59,12 @@ class Draft:
                 self._take_producer_ids(change)
         self._count += 1
 
+    def view(self) -> Image:
+        """The image with the changes so far.  It moves with the draft: look, and let go of it."""
+        return self.finish()
+
     def finish(self) -> Image:
-        """The image with all changes applied."""
+        """The image with all changes applied; the draft must not be used afterwards."""
         return dataclasses.replace(
             self._before,
             version=self._before.version + self._count,

@@ -24,9 +24,9 @@ from pykbroker.catalog.image import Image
 from pykbroker.clock import Clock
 from pykbroker.config import BrokerConfig, TopicConfig
 from pykbroker.errors import KafkaError
-from pykbroker.log.log import Log
 from pykbroker.log.errors import StorageError
 from pykbroker.log.files import Files
+from pykbroker.log.log import Log
 from pykbroker.protocol.schema import FileRegion
 from pykbroker.records.batch import BatchHeader, iter_headers
 from pykbroker.records.build import RecordData, encode_batch

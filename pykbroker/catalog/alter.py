@@ -1,0 +1,210 @@
+"""Altering settings at run time: of topics, of this or all brokers, of groups.
+
+Codes follow Kafka's: what the request says wrongly about a resource is INVALID_REQUEST, a topic or
+group setting that is unknown or malformed INVALID_CONFIG, a broker setting INVALID_REQUEST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pykbroker.catalog.catalog import Catalog
+from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
+from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
+from pykbroker.config import BrokerConfig, ConfigError, GroupConfig, Kind, Setting, TopicConfig, settings_of
+from pykbroker.config.group import check_group_overrides
+from pykbroker.config.setting import unknown
+from pykbroker.config.topic import check_topic_overrides
+from pykbroker.errors import ErrorCode, KafkaError
+
+
+class Operation(IntEnum):
+    """What to do to one setting (KIP-339)."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One setting of one resource.  ``operation`` is as it came; it may be none that we know."""
+
+    name: str
+    operation: int
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alteration:
+    """What to do to one resource.  ``replace``: settings that are not named lose their values (the
+    old AlterConfigs)."""
+
+    resource_type: int
+    name: str
+    steps: Sequence[Step]
+    replace: bool = False
+
+
+async def alter(
+    catalog: Catalog, wanted: Sequence[Alteration], *, validate_only: bool = False
+) -> list[KafkaError | None]:
+    """Alter each resource; the answer has None, or why not.  Resources fail one by one."""
+    keys = [(alteration.resource_type, alteration.name) for alteration in wanted]
+    results: list[KafkaError | None] = []
+
+    def decide(image: Image) -> list[Change]:
+        results.clear()
+        changes: list[Change] = []
+        for alteration in wanted:
+            try:
+                if keys.count((alteration.resource_type, alteration.name)) > 1:
+                    raise _refused("Each resource must appear at most once.")
+                change = _decide(catalog, image, alteration)
+                if change is not None:
+                    encode(change)
+                    changes.append(change)
+                results.append(None)
+            except KafkaError as error:
+                results.append(error)
+            except ObjectTooLarge as error:
+                results.append(_refused(str(error)))
+        return [] if validate_only else changes
+
+    await catalog.update(decide)
+    return results
+
+
+def _decide(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+    _check_steps(alteration)
+    if alteration.resource_type == TOPIC:
+        return _topic(catalog, image, alteration)
+    if alteration.resource_type == BROKER:
+        return _broker(catalog, image, alteration)
+    if alteration.resource_type == GROUP:
+        return _group(image, alteration)
+    raise _refused(f"Unknown resource type {alteration.resource_type}")
+
+
+def _check_steps(alteration: Alteration) -> None:
+    given = [step.name for step in alteration.steps]
+    if len(set(given)) != len(given):
+        raise _refused("Error due to duplicate config keys")
+    nulls = [s.name for s in alteration.steps if s.value is None and s.operation != Operation.DELETE]
+    if nulls:
+        raise _refused(f"Null value not supported for : {', '.join(nulls)}")
+    for step in alteration.steps:
+        if step.operation not in Operation.__members__.values():
+            raise _refused(f"Unknown operation type {step.operation} for {step.name}")
+
+
+def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+    topic = image.topics.get(alteration.name)
+    if topic is None or topic.hidden:
+        raise KafkaError(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{alteration.name}' does not exist."
+        )
+    table, broker = settings_of(TopicConfig), catalog.broker_config
+    defaults = TopicConfig.from_overrides(broker, {})
+    values = _stepped(topic.overrides, alteration, table, defaults)
+    try:
+        check_topic_overrides(broker, values)
+    except ConfigError as error:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
+    if values == topic.overrides:
+        return None
+    return SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values)
+
+
+def _group(image: Image, alteration: Alteration) -> Change | None:
+    if not alteration.name:
+        raise _refused("Group name must not be empty")
+    now = image.settings_of(GROUP, alteration.name)
+    values = _stepped(now.values, alteration, settings_of(GroupConfig), GroupConfig())
+    try:
+        check_group_overrides(values)
+    except ConfigError as error:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
+    if values == now.values:
+        return None
+    return SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)
+
+
+def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+    own = str(catalog.broker_config.node_id)
+    check_broker_name(alteration.name, own)
+    now = image.settings_of(BROKER, alteration.name)
+    table, current = settings_of(BrokerConfig), catalog.broker_config
+    values = _stepped(now.values, alteration, table, current)
+    default, mine = image.settings_of(BROKER, "").values, image.settings_of(BROKER, own).values
+    default, mine = (default, values) if alteration.name else (values, mine)
+    try:
+        for step in alteration.steps:
+            _check_dynamic(step, table)
+        effective = current.with_dynamic(default, mine)
+        check_topic_overrides(effective, {})
+    except ConfigError as error:
+        raise _refused(str(error)) from None
+    if values == now.values:
+        return None
+    return SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)
+
+
+def check_broker_name(name: str, own: str) -> None:
+    """Raise INVALID_REQUEST unless ``name`` is "" (all brokers) or the node id ``own``."""
+    if name in ("", own):
+        return
+    try:
+        int(name)
+    except ValueError:
+        raise _refused(f"Node id must be an integer, but it is: {name}") from None
+    raise _refused(f"Unexpected broker id, expected {own} or empty string, but received {name}")
+
+
+def _check_dynamic(step: Step, table: Mapping[str, Setting]) -> None:
+    row = table.get(step.name)
+    if row is None:
+        raise unknown(step.name, step.value, table)
+    if not row.dynamic and step.operation != Operation.DELETE:
+        raise ConfigError(step.name, step.value, "cannot be altered while the broker runs")
+
+
+def _stepped(
+    now: Mapping[str, str], alteration: Alteration, table: Mapping[str, Setting], defaults: object
+) -> dict[str, str]:
+    """The resource's values after the steps; checked only as far as the steps need."""
+    values = {} if alteration.replace else dict(now)
+    for step in alteration.steps:
+        match step.operation, step.value:
+            case Operation.SET, str(value):
+                values[step.name] = value
+            case Operation.DELETE, _:
+                values.pop(step.name, None)
+            case operation, str(value):
+                row = table.get(step.name)
+                if row is None or row.kind is not Kind.LIST:
+                    word = Operation(operation).name
+                    raise KafkaError(
+                        ErrorCode.INVALID_CONFIG,
+                        f"Can't {word} to key {step.name} because its type is not LIST.",
+                    )
+                current = values.get(step.name, row.render(getattr(defaults, row.field)) or "")
+                values[step.name] = _listed(current, value, append=operation == Operation.APPEND)
+    return values
+
+
+def _listed(current: str, value: str, *, append: bool) -> str:
+    parts = [part.strip() for part in current.split(",") if part.strip()]
+    for part in (part.strip() for part in value.split(",")):
+        if append and part not in parts:
+            parts.append(part)
+        elif not append and part in parts:
+            parts.remove(part)
+    return ",".join(parts)
+
+
+def _refused(message: str) -> KafkaError:
+    return KafkaError(ErrorCode.INVALID_REQUEST, message)
