@@ -1,7 +1,8 @@
 """OffsetForLeaderEpoch (API key 23), versions 2 to 4.
 
-2 the client's leader epoch (KIP-320), 3 replica id (ignored).  Answers where an epoch ends: what a consumer
-that saw that epoch last may keep.  An epoch that is not known, -1 or of the future, gets (-1, -1) and no error.
+2 the client's leader epoch (KIP-320), 3 replica id (ignored).  Answers where an epoch ends: what a
+consumer that saw that epoch last may keep.  An epoch that is not known, -1 or of the future, gets
+(-1, -1) and no error.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 Watcher = Callable[[], None]
 
+NEVER = (1 << 63) - 1
+"""What ``flush.ms`` and ``flush.messages`` are when nothing is asked for."""
+
 
 class Appended(NamedTuple):
     """What became of an append.
@@ -69,7 +72,9 @@ class Partition:
         *,
         leader_epoch: int = 0,
         high_watermark: int | None = None,
+        on_unflushed: Callable[[Partition], None] | None = None,
     ) -> None:
+        """``on_unflushed`` is called at the first append after a flush where the topic has ``flush.ms``."""
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -92,6 +97,8 @@ class Partition:
         """Why the last flush failed, until one succeeds."""
         self.closed = False
         self._flusher = flusher
+        self._on_unflushed = on_unflushed
+        self._noted_unflushed = False
         self._flushing = False
         self._pending_bytes = 0  # appended, not yet visible
         self._cuts = 0
@@ -109,6 +116,7 @@ class Partition:
         self.log.config = config
         self._stamps = config.message_timestamp_type == "LogAppendTime"
         self._flush_every = 1 if config.flush_ms == 0 else config.flush_messages
+        self._timed_flush = 0 < config.flush_ms < NEVER
         self._codec: Codec | None = None
         self._level: int | None = None
         if config.compression_type != "producer":
@@ -274,6 +282,9 @@ class Partition:
 
     def _advance(self) -> None:
         """After an append or a flush: move the high watermark as far as it may go."""
+        if self._timed_flush and not self._noted_unflushed and self._on_unflushed is not None:
+            self._noted_unflushed = True
+            self._on_unflushed(self)
         end = self.log.log_end_offset
         if end - self.log.recovery_point < self._flush_every:
             self._set_high_watermark(end)
@@ -296,7 +307,7 @@ class Partition:
             self._flusher.request(self.log, self._flush_ended)
 
     def _flush_ended(self, reached: int, failure: StorageError | None) -> None:
-        self._flushing = False
+        self._flushing = self._noted_unflushed = False
         if self.closed:
             return
         if failure is not None:
@@ -313,7 +324,7 @@ class Partition:
         reached = min(reached, self.log.log_end_offset)  # cut meanwhile
         self.log.flushed(reached)
         self._set_high_watermark(reached)
-        if self.high_watermark < self.log.log_end_offset:
+        if self.log.recovery_point < self.log.log_end_offset:
             self._advance()
 
     def watch(self, fn: Watcher) -> None:
