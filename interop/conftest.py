@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -30,8 +31,8 @@ class Broker:
         return apache_kafka if self.name == APACHE_KAFKA else pykbroker
 
 
-def give_up(reason: str) -> None:
-    """Skips, or fails where nothing may be skipped (the environment variable CI is set). Never returns."""
+def give_up(reason: str) -> NoReturn:
+    """Skips, or fails where nothing may be skipped (the environment variable CI is set)."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -44,23 +45,25 @@ def apache_kafka() -> Iterator[Broker]:
         kafka = start_kafka()
     except MissingToolError as error:
         give_up(str(error))
-        return
     try:
         yield Broker(name=APACHE_KAFKA, bootstrap=kafka.bootstrap)
     finally:
         kafka.close()
 
 
-@pytest.fixture(scope="session")
-def pykbroker_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """pykbroker in a process of its own, one for the whole session."""
+def start_pykbroker(data_dir: Path) -> AbstractContextManager[Any]:
+    """A pykbroker that is not running yet, in a process of its own; skips where it cannot be imported."""
     try:
         from pykbroker.testing import BrokerProcess
     except ImportError as error:
         give_up(f"pykbroker cannot be imported: {error}; install it into this environment: pip install -e .")
-        return
-    data_dir: Path = tmp_path_factory.mktemp("pykbroker")
-    with BrokerProcess(data_dir=data_dir, settings={}) as process:
+    return BrokerProcess(data_dir=data_dir, settings={})
+
+
+@pytest.fixture(scope="session")
+def pykbroker_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """pykbroker in a process of its own, one for the whole session."""
+    with start_pykbroker(tmp_path_factory.mktemp("pykbroker")) as process:
         yield Broker(name=PYKBROKER, bootstrap=process.bootstrap)
 
 

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from interop.stories import story
-from interop.stories.common import BASE_TIME, CODECS, RECORDS, fresh_group, fresh_topic
+from interop.stories.common import BASE_TIME, CODECS, RECORDS, fill, fresh_group, fresh_topic
 
 PATIENCE_S = 15.0
 
@@ -106,27 +106,33 @@ def seeking_and_times(bootstrap: str) -> Any:
 def two_members_share_and_one_leaves(bootstrap: str) -> Any:
     """Four partitions, two each; then one leaves and the other goes on from what was committed."""
     topic, group = fresh_topic(bootstrap, partitions=4), fresh_group(bootstrap)
+    fill(bootstrap, topic, partitions=4, count=5)
 
-    async def sizes(wanted: list[int], *consumers: AIOKafkaConsumer) -> None:
+    async def poll_until_sizes(wanted: list[int], *consumers: AIOKafkaConsumer) -> list[Any]:
+        got: list[Any] = []
         async with asyncio.timeout(PATIENCE_S):
             while [len(each.assignment()) for each in consumers] != wanted:
                 for each in consumers:
-                    await each.getmany(timeout_ms=50)
+                    for records in (await each.getmany(timeout_ms=50)).values():
+                        got += records
+        return got
 
     async def tell() -> Any:
         first = make_consumer(bootstrap, topic, group_id=group)
         await first.start()
-        await sizes([4], first)
+        await poll_until_sizes([4], first)
         second = make_consumer(bootstrap, topic, group_id=group)
         await second.start()
-        await sizes([2, 2], first, second)
+        await poll_until_sizes([2, 2], first, second)
         shared = sorted(part.partition for part in first.assignment() | second.assignment())
-        taken = {part: OffsetAndMetadata(3, "m") for part in second.assignment()}
-        await second.commit(taken)
+        taken = second.assignment()
+        await second.commit({part: OffsetAndMetadata(3, "m") for part in taken})
         await second.stop()
-        await sizes([4], first)
+        got = await poll_until_sizes([4], first)
+        while len(mine := [one for one in got if TopicPartition(topic, one.partition) in taken]) < 4:
+            got += await read(first, 1)
         committed = [await first.committed(part) for part in taken]
         await first.stop()
-        return shared, committed
+        return shared, sorted(record.value for record in mine), committed
 
     return asyncio.run(tell())

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from interop.probing import create_topic, unique, wait_for_coordinator
+from interop.batches import Record, encode_batch
+from interop.probing import create_topic, produce, unique, wait_for_coordinator
 from interop.raw import Connection
 
 #: Times of records, in milliseconds; long ago, so that no two runs differ.
@@ -36,3 +37,11 @@ def fresh_group(bootstrap: str) -> str:
     with Connection(bootstrap) as connection:
         wait_for_coordinator(connection, name)
     return name
+
+
+def fill(bootstrap: str, topic: str, *, partitions: int, count: int) -> None:
+    """Writes the numbers from 0 to count - 1, as text, to each partition."""
+    records = [Record(b"%d" % number, timestamp=BASE_TIME + number) for number in range(count)]
+    with Connection(bootstrap) as connection:
+        for partition in range(partitions):
+            assert produce(connection, topic, encode_batch(records), partition=partition).error_code == 0

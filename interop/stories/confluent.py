@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from interop.probing import unique
 from interop.stories import story
-from interop.stories.common import BASE_TIME, CODECS, RECORDS, fresh_group, fresh_topic
+from interop.stories.common import BASE_TIME, CODECS, RECORDS, fill, fresh_group, fresh_topic
 
 PATIENCE_S = 20.0
 
@@ -127,13 +127,15 @@ def watermarks_times_and_seeking(bootstrap: str) -> Any:
 def two_members_share_and_one_leaves(bootstrap: str) -> Any:
     """Four partitions, two each; then one leaves and the other goes on from what was committed."""
     topic, group = fresh_topic(bootstrap, partitions=4), fresh_group(bootstrap)
+    fill(bootstrap, topic, partitions=4, count=5)
 
-    def poll_until_sizes(wanted: list[int], *consumers: Consumer) -> None:
+    def poll_until_sizes(wanted: list[int], *consumers: Consumer) -> list[Message]:
         deadline = time.monotonic() + PATIENCE_S
+        got = []
         while [len(each.assignment()) for each in consumers] != wanted:
             assert time.monotonic() < deadline, "did not come true in time"
-            for each in consumers:
-                each.poll(0.05)
+            got += [message for each in consumers if (message := each.poll(0.05))]
+        return got
 
     first = make_consumer(bootstrap, group)
     first.subscribe([topic])
@@ -142,13 +144,16 @@ def two_members_share_and_one_leaves(bootstrap: str) -> Any:
     second.subscribe([topic])
     poll_until_sizes([2, 2], first, second)
     shared = sorted(part.partition for part in [*first.assignment(), *second.assignment()])
-    taken = second.assignment()
-    second.commit(offsets=[TopicPartition(topic, part.partition, 3) for part in taken], asynchronous=False)
+    taken = [part.partition for part in second.assignment()]
+    wanted = [TopicPartition(topic, partition, 3) for partition in taken]
+    second.commit(offsets=wanted, asynchronous=False)
     second.close()
-    poll_until_sizes([4], first)
-    committed = [part.offset for part in first.committed(taken, 10)]
+    got = poll_until_sizes([4], first)
+    while len(mine := [message for message in got if message.partition() in taken]) < 4:
+        got += read(first, 1)
+    committed = [part.offset for part in first.committed(wanted, 10)]
     first.close()
-    return shared, committed
+    return shared, sorted(str(message.value()) for message in mine), committed
 
 
 @story

@@ -8,7 +8,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetad
 from kafka.errors import KafkaError
 
 from interop.stories import story
-from interop.stories.common import BASE_TIME, CODECS, RECORDS, fresh_group, fresh_topic
+from interop.stories.common import BASE_TIME, CODECS, RECORDS, fill, fresh_group, fresh_topic
 
 PATIENCE_S = 15.0
 
@@ -194,24 +194,25 @@ def reset_policies(bootstrap: str) -> Any:
 def two_members_share_and_one_leaves(bootstrap: str) -> Any:
     """Four partitions, two each; then one leaves and the other goes on from what was committed."""
     topic, group = fresh_topic(bootstrap, partitions=4), fresh_group(bootstrap)
-    for partition in range(4):
-        send_numbers(bootstrap, topic, 5, partition=partition)
+    fill(bootstrap, topic, partitions=4, count=5)
     first = make_consumer(bootstrap, topic, group_id=group)
     poll_until(lambda: len(first.assignment()) == 4, first)
     second = make_consumer(bootstrap, topic, group_id=group)
     poll_until(lambda: len(first.assignment()) == len(second.assignment()) == 2, first, second)
     shared = sorted(part.partition for part in first.assignment() | second.assignment())
-
-    for part in second.assignment():
-        second.seek(part, 0)
-    taken = {part: OffsetAndMetadata(3, "", -1) for part in second.assignment()}
-    second.commit(taken)
+    taken = second.assignment()
+    second.commit({part: OffsetAndMetadata(3, "", -1) for part in taken})
     second.close()
-    poll_until(lambda: len(first.assignment()) == 4, first)
-    positions = sorted(first.position(part) for part in taken)
+
+    def is_taken_over() -> bool:
+        return taken <= first.assignment() and all(first.position(part) == 5 for part in taken)
+
+    got = poll_until(is_taken_over, first)
+    mine = sorted(record.value for record in got if TopicPartition(topic, record.partition) in taken)
     committed = sorted(first.committed(part) for part in taken)
     first.close()
-    return shared, positions, committed
+    assert mine == [b"3", b"3", b"4", b"4"]
+    return shared, mine, committed
 
 
 @story
