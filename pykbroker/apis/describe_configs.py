@@ -1,0 +1,113 @@
+"""DescribeConfigs, versions 1 to 4: settings of topics (2), brokers (4) and groups (32).
+
+v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
+clients read, modify and write.  Resource types 8 (loggers) and 16 (client metrics) have no settings
+here, and answer an empty list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pykbroker.apis._registry import RequestContext, api
+from pykbroker.catalog import names
+from pykbroker.catalog.alter import check_broker_name
+from pykbroker.catalog.image import BROKER, GROUP, TOPIC
+from pykbroker.config.describe import (
+    Entry,
+    describe_all_brokers,
+    describe_broker,
+    describe_group,
+    describe_topic,
+)
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.protocol.messages.describe_configs import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResourceResult,
+    DescribeConfigsResponse,
+    DescribeConfigsResult,
+    DescribeConfigsSynonym,
+)
+
+BROKER_LOGGER, CLIENT_METRICS = 8, 16
+
+
+def failed(ctx: RequestContext, request: DescribeConfigsRequest, code: ErrorCode) -> DescribeConfigsResponse:
+    """Every resource asked for carries ``code``."""
+    return DescribeConfigsResponse(results=[_refused(each, KafkaError(code)) for each in request.resources])
+
+
+@api(DescribeConfigsRequest, DescribeConfigsResponse, failed=failed)
+async def handle(ctx: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
+    return DescribeConfigsResponse(results=[_result(ctx, request, each) for each in request.resources])
+
+
+def _result(
+    ctx: RequestContext, request: DescribeConfigsRequest, resource: DescribeConfigsResource
+) -> DescribeConfigsResult:
+    try:
+        entries = _entries(ctx, resource)
+    except KafkaError as error:
+        return _refused(resource, error)
+    wanted = resource.configuration_keys
+    return DescribeConfigsResult(
+        error_message=None,
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
+        configs=[_described(request, entry) for entry in entries if not wanted or entry.name in wanted],
+    )
+
+
+def _entries(ctx: RequestContext, resource: DescribeConfigsResource) -> Iterable[Entry]:
+    catalog, name = ctx.services.catalog, resource.resource_name
+    config = catalog.broker_config
+    match resource.resource_type:
+        case code if code == TOPIC:
+            names.check(name)
+            topic = catalog.image.topics.get(name)
+            if topic is None or topic.hidden:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
+            return describe_topic(config, topic.overrides)
+        case code if code == BROKER:
+            check_broker_name(name, str(config.node_id))
+            return describe_broker(config) if name else describe_all_brokers(config.dynamic_default)
+        case code if code == GROUP:
+            _check_named(name, "Group name")
+            return describe_group(catalog.image.settings_of(GROUP, name).values)
+        case code if code == BROKER_LOGGER:
+            _check_named(name, "Broker id")
+            check_broker_name(name, str(config.node_id))
+            return ()
+        case code if code == CLIENT_METRICS:
+            _check_named(name, "Client metrics subscription name")
+            return ()
+        case code:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {code}")
+
+
+def _check_named(name: str, what: str) -> None:
+    if not name:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"{what} must not be empty")
+
+
+def _described(request: DescribeConfigsRequest, entry: Entry) -> DescribeConfigsResourceResult:
+    synonyms = entry.synonyms if request.include_synonyms else ()
+    return DescribeConfigsResourceResult(
+        name=entry.name,
+        value=entry.value,
+        read_only=entry.read_only,
+        config_source=entry.source,
+        synonyms=[DescribeConfigsSynonym(name=s.name, value=s.value, source=s.source) for s in synonyms],
+        config_type=entry.setting.kind.wire,
+        documentation=entry.setting.doc if request.include_documentation else None,
+    )
+
+
+def _refused(resource: DescribeConfigsResource, error: KafkaError) -> DescribeConfigsResult:
+    return DescribeConfigsResult(
+        error_code=error.code,
+        error_message=str(error),
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
+    )

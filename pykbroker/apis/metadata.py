@@ -1,0 +1,146 @@
+"""Metadata, versions 0 to 13: which brokers and topics there are, and who leads what.
+
+v1 controller and internal topics, and an empty list means no topics (in v0: all); v4 may refuse
+auto-creation; v7 leader epochs; v8 authorised operations; v10 topic ids (KIP-516); v12 topics by id;
+v13 a top-level error code.
+
+A topic that is created because somebody asked for it is answered with UNKNOWN_TOPIC_OR_PARTITION that
+one time, as Apache Kafka does; it exists when the answer arrives.  Where we differ: why a name cannot
+be created (INVALID_TOPIC_EXCEPTION for names that collide) is said, Kafka leaves the client to retry.
+Clients are told the first endpoint of each broker, whichever listener they came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pykbroker.apis._registry import RequestContext, api
+from pykbroker.catalog import names
+from pykbroker.catalog.image import INTERNAL, Image, PartitionState, Topic
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+from pykbroker.protocol.schema import ZERO_UUID
+
+TOPIC_OPERATIONS = 3576
+"""Bits of all operations on a topic: read, write, create, delete, alter, describe, and its configs."""
+CLUSTER_OPERATIONS = 8096
+"""Bits of all operations on a cluster."""
+
+
+def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> MetadataResponse:
+    """Every topic asked for carries ``code``."""
+    topics = [_refused(topic.name, topic.topic_id, code) for topic in request.topics or ()]
+    return MetadataResponse(topics=topics, error_code=code)
+
+
+@api(MetadataRequest, MetadataResponse, failed=failed)
+async def handle(ctx: RequestContext, request: MetadataRequest) -> MetadataResponse:
+    catalog = ctx.services.catalog
+    before = catalog.image
+    if request.topics is None or (ctx.version == 0 and not request.topics):
+        found = [_described(request, before, topic) for topic in before.visible_topics()]
+    else:
+        codes = await _create_missing(ctx, request, request.topics)
+        found = list(_found(request, before, request.topics, codes))
+    image = catalog.image
+    asked = request.include_cluster_authorized_operations
+    return MetadataResponse(
+        brokers=list(_brokers(image)),
+        cluster_id=image.cluster_id,
+        controller_id=controller_id(ctx),
+        topics=found,
+        **({"cluster_authorized_operations": CLUSTER_OPERATIONS} if asked else {}),
+    )
+
+
+def controller_id(ctx: RequestContext) -> int:
+    """The broker that answers admin calls: this one."""
+    return ctx.services.config.node_id
+
+
+async def _create_missing(
+    ctx: RequestContext, request: MetadataRequest, wanted: Sequence[MetadataRequestTopic]
+) -> dict[str, ErrorCode]:
+    """Create what may be created; the codes to answer for names that could not be."""
+    catalog = ctx.services.catalog
+    if not (request.allow_auto_topic_creation and catalog.broker_config.auto_create_topics_enable):
+        return {}
+    missing = {topic.name for topic in wanted if topic.name is not None} - catalog.image.topics.keys()
+    if not missing:
+        return {}
+    results = await ctx.services.topics.auto_create(sorted(missing))
+    return {name: error.code for name, error in results.items() if error is not None}
+
+
+def _found(
+    request: MetadataRequest,
+    image: Image,
+    wanted: Sequence[MetadataRequestTopic],
+    codes: dict[str, ErrorCode],
+) -> Iterator[MetadataResponseTopic]:
+    seen: set[str | bytes] = set()
+    for asked in wanted:
+        key = asked.topic_id if asked.name is None else asked.name
+        if key in seen:
+            continue
+        seen.add(key)
+        topic = image.topic_by_id(asked.topic_id) if asked.name is None else image.topics.get(asked.name)
+        if topic is not None and not topic.hidden:
+            yield _described(request, image, topic)
+        elif asked.name is None:
+            code = ErrorCode.UNKNOWN_TOPIC_ID if asked.topic_id != ZERO_UUID else ErrorCode.INVALID_REQUEST
+            yield _refused(None, asked.topic_id, code)
+        else:
+            yield _refused(asked.name, ZERO_UUID, codes.get(asked.name) or _why_missing(asked.name))
+
+
+def _why_missing(name: str) -> ErrorCode:
+    try:
+        names.check(name)
+        names.check_not_reserved(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _refused(name: str | None, topic_id: bytes, code: ErrorCode) -> MetadataResponseTopic:
+    return MetadataResponseTopic(error_code=code, name=name, topic_id=topic_id, is_internal=name in INTERNAL)
+
+
+def _described(request: MetadataRequest, image: Image, topic: Topic) -> MetadataResponseTopic:
+    answer = MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.internal,
+        partitions=[_partition(image, partition) for partition in topic.partitions],
+    )
+    if request.include_topic_authorized_operations:
+        answer.topic_authorized_operations = TOPIC_OPERATIONS
+    return answer
+
+
+def _partition(image: Image, partition: PartitionState) -> MetadataResponsePartition:
+    return MetadataResponsePartition(
+        error_code=ErrorCode.NONE if partition.leader >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,
+        partition_index=partition.index,
+        leader_id=partition.leader,
+        leader_epoch=partition.leader_epoch,
+        replica_nodes=list(partition.replicas),
+        isr_nodes=list(partition.isr),
+        offline_replicas=[node for node in partition.replicas if node not in image.brokers],
+    )
+
+
+def _brokers(image: Image) -> Iterator[MetadataResponseBroker]:
+    for broker in image.brokers.values():
+        endpoint = broker.endpoints[0]
+        yield MetadataResponseBroker(
+            node_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
+        )
