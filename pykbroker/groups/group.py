@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.groups import protocols, subscription
 from pykbroker.groups.messages import JoinedMember, Protocol
 from pykbroker.groups.states import GroupState, check_transition
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class Group:
     protocol: str | None = None
     leader: str | None = None
     members: Mapping[str, Member] = field(default_factory=dict)
-    instances: Mapping[str, str] = _NOTHING
+    instances: Mapping[str, str] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     pending_sync: frozenset[str] = frozenset()
     initial_delay_ms: int = 0
