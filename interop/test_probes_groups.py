@@ -1,6 +1,7 @@
 """Probes: joining, syncing, heartbeats and leaving in classic groups."""
 
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -453,3 +454,24 @@ def test_delete_groups(make_member: MakeMember, leader: Member) -> None:
     assert delete(leader.group) == 0
     assert delete(leader.group) == 69
     assert state_of(leader.connection, leader.group) == (0, "Dead")
+
+
+# sessions
+
+
+def test_silent_members_are_removed(make_member: MakeMember, connect: Callable[[], Connection]) -> None:
+    """After the session timeout: a member, and a member id that was given out and never used. The next in
+    line is told."""
+    other_group = unique("pending")
+    pending = Member(connect(), other_group)
+    assert pending.join(session_ms=6000).error_code == NEED_ID
+    silent, alive = make_member(), make_member()
+    assert silent.enter(session_ms=6000).error_code == 0
+    assert silent.sync({silent.member_id: b"mine"}).error_code == 0
+    waiting = alive.post_enter(session_ms=30_000)
+    started = time.monotonic()
+    joined = alive.collect_join(waiting)
+    assert 4 < time.monotonic() - started < 9
+    assert [row.member_id for row in joined.members] == [alive.member_id]
+    assert silent.heartbeat() == UNKNOWN_MEMBER
+    assert pending.join().error_code == UNKNOWN_MEMBER
