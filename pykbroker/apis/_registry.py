@@ -148,10 +148,15 @@ def api(
     return register
 
 
+def registered() -> Mapping[int, Api[Message, Message]]:
+    """What the modules imported so far have registered, by key."""
+    return dict(sorted(_registered.items()))
+
+
 def load() -> Mapping[int, Api[Message, Message]]:
     """Import every API module of this package and return what they registered, by key."""
     package = importlib.import_module("pykbroker.apis")
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"pykbroker.apis.{module.name}")
-    return dict(sorted(_registered.items()))
+    return registered()
