@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.strangers import run_strangers_tests
+
 ALLOWED = {"pykbroker", "pykbroker._version", "pykbroker.testing", "pykbroker.testing.plugin"}
 
 
@@ -19,14 +21,10 @@ def test_the_entry_point_loads_nothing_but_itself() -> None:
     assert set(loaded.split()) == ALLOWED
 
 
-def run(pytester: pytest.Pytester, test: str) -> pytest.RunResult:
-    pytester.makepyfile(test)
-    return pytester.runpytest_subprocess("-p", "pykbroker.testing.plugin", "-W", "error")
-
-
-def test_the_fixture_and_its_marker(pytester: pytest.Pytester) -> None:
-    result = run(
+def test_the_fixture_and_its_marker(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_strangers_tests(
         pytester,
+        monkeypatch,
         """
         import pytest
         from kafka import KafkaConsumer, KafkaProducer
@@ -57,9 +55,12 @@ def test_the_fixture_and_its_marker(pytester: pytest.Pytester) -> None:
         ("{'num.partitions': 3}", "*allowed: settings=*"),
     ],
 )
-def test_a_wrong_marker_says_what_is_allowed(pytester: pytest.Pytester, marker: str, said: str) -> None:
-    result = run(
+def test_a_wrong_marker_says_what_is_allowed(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, marker: str, said: str
+) -> None:
+    result = run_strangers_tests(
         pytester,
+        monkeypatch,
         f"""
         import pytest
 

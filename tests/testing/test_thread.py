@@ -45,7 +45,7 @@ def test_restart_keeps_data_and_port(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_raises_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="num.partitions"):
+    with pytest.raises(ConfigError, match=r"num\.partitions"):
         BrokerThread(data_dir=tmp_path, settings={"num.partitions": "many"}).start()
     with BrokerThread(data_dir=tmp_path), pytest.raises(Exception, match="in use by the broker"):
         BrokerThread(data_dir=tmp_path).start()
