@@ -1,4 +1,4 @@
-"""A bounded number of open files.
+"""A bounded number of open files, and of index entries in memory.
 
 Segment files are opened when they are needed and closed when others need their place: least
 recently used first.  Who is still using one (an answer on its way out, a sync in a thread) keeps a
@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from typing import Protocol
 
 from pykbroker.log.files import Files
 
 DEFAULT_LIMIT = 512
 """Descriptors per process for segments, when nobody says otherwise: half of the usual soft limit of
 1024, the rest being left to connections."""
+DEFAULT_ENTRY_LIMIT = 1_000_000
+"""Index entries of finished segments in memory: 20 MB, the indexes of 4 GB of records."""
 
 
 class Descriptor:
@@ -37,15 +40,27 @@ class Descriptor:
         self.close()
 
 
-class Descriptors:
-    """Open descriptors by path, at most ``limit`` of them.  Used in one thread at a time per path."""
+class Indexed(Protocol):
+    """A finished segment whose indexes are in memory, and can be dropped from it."""
 
-    def __init__(self, files: Files, limit: int = DEFAULT_LIMIT) -> None:
+    def forget_indexes(self) -> None: ...
+
+
+class Descriptors:
+    """Open descriptors by path, at most ``limit`` of them, and the finished segments whose indexes
+    are loaded, at most ``entry_limit`` entries in all.  Used in one thread at a time."""
+
+    def __init__(
+        self, files: Files, limit: int = DEFAULT_LIMIT, entry_limit: int = DEFAULT_ENTRY_LIMIT
+    ) -> None:
         if limit < 1:
             raise ValueError(f"a log needs at least one descriptor: limit={limit}")
         self._files = files
         self._open: OrderedDict[str, Descriptor] = OrderedDict()
+        self._indexed: OrderedDict[Indexed, int] = OrderedDict()
+        self._entries = 0
         self.limit = limit
+        self.entry_limit = entry_limit
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,6 +90,20 @@ class Descriptors:
     def forget(self, path: str) -> None:
         """Let go of ``path`` (before it is renamed or removed); closed once nobody uses it."""
         self._open.pop(path, None)
+
+    def indexes_loaded(self, segment: Indexed, entries: int) -> None:
+        """Note that a finished segment's indexes are in memory; the oldest ones may have to go."""
+        self.indexes_dropped(segment)
+        self._indexed[segment] = entries
+        self._entries += entries
+        while self._entries > self.entry_limit and len(self._indexed) > 1:
+            oldest = next(iter(self._indexed))
+            self.indexes_dropped(oldest)
+            oldest.forget_indexes()
+
+    def indexes_dropped(self, segment: Indexed) -> None:
+        """Note that they are not any more."""
+        self._entries -= self._indexed.pop(segment, 0)
 
 
 _shared: Descriptors | None = None

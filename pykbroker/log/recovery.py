@@ -310,6 +310,13 @@ class Loader:
 
     # -- producer state
 
+    def rebuild_producers(self, segments: list[Segment], snapshots: set[int], end: int) -> ProducerStates:
+        """Producer state as of ``end``, which is the end of ``segments``: snapshot and replay."""
+        loaded = Loaded(segments, 0, end, LeaderEpochs(), ProducerStates(), [], snapshots)
+        self._load_producers(loaded, end)
+        self._replay(loaded, segments, end)
+        return loaded.producers
+
     def _load_producers(self, loaded: Loaded, limit: int) -> None:
         """The newest usable snapshot not above ``limit``, else nothing as of the first segment."""
         for offset in sorted((o for o in loaded.snapshots if o <= limit), reverse=True):

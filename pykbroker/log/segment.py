@@ -54,8 +54,9 @@ class Segment:
     """See the module.  Offsets are absolute, positions and sizes bytes, timestamps ms."""
 
     __slots__ = (
-        "_index", "_stem", "_suffix", "_time_index", "base_offset", "created_ms", "descriptors", "files",
-        "first_timestamp", "holes", "max_timestamp", "max_timestamp_offset", "path", "since_index", "size", "walked",
+        "_index", "_stem", "_suffix", "_time_index", "base_offset", "created_ms", "descriptors",
+        "files", "first_timestamp", "holes", "max_timestamp", "max_timestamp_offset", "path", "sealed",
+        "since_index", "size", "walked",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,8 @@ class Segment:
         self.first_timestamp: int | None = None
         """Largest timestamp of the first batch; None when not known yet, or when there is none."""
         self.created_ms = 0
+        self.sealed = False
+        """Not written to any more: its indexes may leave memory when others need the room."""
         self.holes: Sequence[Hole] = ()
         """Damage in this file, sorted."""
         self.walked = bytearray()
@@ -147,6 +150,8 @@ class Segment:
             self.rebuild_indexes()
         else:
             self._index, self._time_index = index, time_index
+        if self.sealed:
+            self.descriptors.indexes_loaded(self, len(self.index))
 
     def rebuild_indexes(self) -> None:
         """Make both indexes anew from the headers of the ``.log`` file.  Raises :class:`OSError`.
@@ -182,6 +187,11 @@ class Segment:
         """The segment will not grow any more (rolled, or the log is closed): complete its indexes."""
         self.time_index.maybe_add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
         self.save_indexes()
+
+    def finish_if_loaded(self) -> None:
+        """:meth:`finish`, unless the indexes were not needed: then their files are as they were."""
+        if self._index is not None:
+            self.finish()
 
     def save_indexes(self) -> None:
         """Write index entries that the files lack.  Failure is logged: indexes are a cache."""
