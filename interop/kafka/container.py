@@ -71,11 +71,12 @@ class KafkaContainer:
             self._container.start()
         except Exception as error:  # whatever the engine's client raises: no engine, no image, no start
             self.close()
-            raise MissingToolError(f"no container from {self.image}: {error}") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+            raise MissingToolError(f"no container from {self.image}: {reason}") from error
 
     def close(self) -> None:
         """Stops and removes the container; does nothing when there is none."""
-        if self._container is not None and self._container.get_wrapped_container() is not None:
+        if self._container is not None:
             self._container.stop()
         self._container = None
 
