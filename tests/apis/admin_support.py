@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Awaitable
+from typing import TypeVar, cast
 
 from pykbroker.apis._fetch_sessions import FetchSessions
-from pykbroker.apis._registry import RequestContext, Services
+from pykbroker.apis._registry import Handler, RequestContext, Services
 from pykbroker.catalog.memory import MemoryCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
@@ -13,6 +14,17 @@ from pykbroker.clock import MovableClock
 from pykbroker.config import BrokerConfig
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.partitions.manager import Partitions
+from pykbroker.protocol.schema import Message
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+async def served(handle: Handler[Q, R], ctx: RequestContext, request: Q) -> R:
+    """The answer of an async handler."""
+    answer = handle(ctx, request)
+    assert isinstance(answer, Awaitable)
+    return await answer
 
 
 def context(version: int, catalog: MemoryCatalog | None = None, *sets: str) -> RequestContext:

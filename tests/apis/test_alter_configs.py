@@ -10,7 +10,7 @@ from pykbroker.protocol.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResource,
 )
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 
 def request(name: str, **configs: str | None) -> AlterConfigsRequest:
@@ -23,10 +23,10 @@ def request(name: str, **configs: str | None) -> AlterConfigsRequest:
 async def test_what_is_not_named_goes() -> None:
     ctx = context(2)
     await ctx.services.topics.create([NewTopic(name="a", overrides=[("segment.ms", "9")])])
-    (answer,) = (await handle(ctx, request("a", retention_ms="5"))).responses
+    (answer,) = (await served(handle, ctx, request("a", retention_ms="5"))).responses
     assert (answer.error_code, answer.error_message) == (0, None)
     assert dict(ctx.services.catalog.image.topics["a"].overrides) == {"retention.ms": "5"}
-    (answer,) = (await handle(ctx, request("a"))).responses
+    (answer,) = (await served(handle, ctx, request("a"))).responses
     assert answer.error_code == 0
     assert ctx.services.catalog.image.topics["a"].overrides == {}
 
@@ -39,7 +39,7 @@ async def test_refusals() -> None:
         (request("a", retention_ms=None), 42),
         (request("a", retention_ms="x"), 40),
     ]:
-        (answer,) = (await handle(ctx, asked)).responses
+        (answer,) = (await served(handle, ctx, asked)).responses
         assert answer.error_code == code
     assert dict(ctx.services.catalog.image.topics["a"].overrides) == {"segment.ms": "9"}
 

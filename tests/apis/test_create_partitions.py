@@ -13,7 +13,7 @@ from pykbroker.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsTopic,
 )
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 
 def more(name: str, count: int, *assignments: list[int]) -> CreatePartitionsTopic:
@@ -26,7 +26,7 @@ async def grow(topic: CreatePartitionsTopic, *, validate_only: bool = False) -> 
     ctx = context(3)
     await ctx.services.topics.create([NewTopic(name="a", partitions=2)])
     await ctx.services.topics.ensure_internal(CONSUMER_OFFSETS)
-    response = await handle(ctx, CreatePartitionsRequest(topics=[topic], validate_only=validate_only))
+    response = await served(handle, ctx, CreatePartitionsRequest(topics=[topic], validate_only=validate_only))
     (result,) = response.results
     assert result.name == topic.name
     assert bool(result.error_message) == bool(result.error_code)
@@ -59,7 +59,7 @@ async def test_refusals(topic: CreatePartitionsTopic, code: int) -> None:
 
 async def test_a_name_given_twice_is_refused_once() -> None:
     request = CreatePartitionsRequest(topics=[more("a", 2), more("a", 3)])
-    response = await handle(context(3), request)
+    response = await served(handle, context(3), request)
     assert [(r.name, r.error_code) for r in response.results] == [("a", 42)]
 
 

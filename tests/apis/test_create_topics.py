@@ -15,7 +15,7 @@ from pykbroker.protocol.messages.create_topics import (
     CreateTopicsRequest,
 )
 from pykbroker.protocol.schema import ZERO_UUID
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 
 def wanted(
@@ -35,7 +35,7 @@ async def create(
     ctx: RequestContext, *topics: CreatableTopic, validate_only: bool = False
 ) -> list[CreatableTopicResult]:
     request = CreateTopicsRequest(topics=list(topics), validate_only=validate_only)
-    return (await handle(ctx, request)).topics
+    return (await served(handle, ctx, request)).topics
 
 
 async def test_defaults_become_real_numbers_and_all_settings() -> None:

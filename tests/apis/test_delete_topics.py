@@ -9,7 +9,7 @@ from pykbroker.catalog.topics import NewTopic
 from pykbroker.errors import ErrorCode
 from pykbroker.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from pykbroker.protocol.schema import ZERO_UUID
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 UNKNOWN_ID = b"\x07" * 16
 
@@ -23,7 +23,7 @@ async def ready(version: int, *sets: str) -> tuple[RequestContext, dict[str, byt
 
 async def test_by_name() -> None:
     ctx, ids = await ready(5)
-    response = await handle(ctx, DeleteTopicsRequest(topic_names=["a", "nope", CONSUMER_OFFSETS]))
+    response = await served(handle, ctx, DeleteTopicsRequest(topic_names=["a", "nope", CONSUMER_OFFSETS]))
     assert [(r.name, r.error_code, r.topic_id) for r in response.responses] == [
         ("a", 0, ids["a"]),
         ("nope", 3, ZERO_UUID),
@@ -36,7 +36,7 @@ async def test_by_name() -> None:
 async def test_by_id() -> None:
     ctx, ids = await ready(6)
     topics = [DeleteTopicState(topic_id=each) for each in (ids["b"], UNKNOWN_ID)]
-    response = await handle(ctx, DeleteTopicsRequest(topics=topics))
+    response = await served(handle, ctx, DeleteTopicsRequest(topics=topics))
     assert [(r.name, r.error_code, r.topic_id) for r in response.responses] == [
         ("b", 0, ids["b"]),
         (None, 100, UNKNOWN_ID),
@@ -53,7 +53,7 @@ async def test_what_cannot_be_understood_is_refused_and_nothing_of_it_deleted() 
         DeleteTopicState(topic_id=UNKNOWN_ID),
         DeleteTopicState(topic_id=UNKNOWN_ID),
     ]
-    response = await handle(ctx, DeleteTopicsRequest(topics=topics))
+    response = await served(handle, ctx, DeleteTopicsRequest(topics=topics))
     assert [(r.name, r.error_code) for r in response.responses] == [
         (None, 42),
         ("a", 42),
@@ -66,14 +66,14 @@ async def test_what_cannot_be_understood_is_refused_and_nothing_of_it_deleted() 
 async def test_the_same_topic_by_name_and_id() -> None:
     ctx, ids = await ready(6)
     topics = [DeleteTopicState(name="a"), DeleteTopicState(topic_id=ids["a"])]
-    response = await handle(ctx, DeleteTopicsRequest(topics=topics))
+    response = await served(handle, ctx, DeleteTopicsRequest(topics=topics))
     assert sorted(r.error_code for r in response.responses) == [0, 42]
 
 
 async def test_deletion_may_be_disabled() -> None:
     for version, code in [(2, 42), (3, 73)]:
         ctx, _ = await ready(version, "delete.topic.enable=false")
-        response = await handle(ctx, DeleteTopicsRequest(topic_names=["a"]))
+        response = await served(handle, ctx, DeleteTopicsRequest(topic_names=["a"]))
         assert [r.error_code for r in response.responses] == [code]
         assert "a" in ctx.services.catalog.image.topics
 

@@ -14,7 +14,7 @@ from pykbroker.protocol.messages.describe_configs import (
     DescribeConfigsResourceResult,
     DescribeConfigsResult,
 )
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 
 async def describe(
@@ -22,7 +22,7 @@ async def describe(
 ) -> DescribeConfigsResult:
     resource = DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys)
     request = DescribeConfigsRequest(resources=[resource], include_synonyms=more, include_documentation=more)
-    (result,) = (await handle(ctx, request)).results
+    (result,) = (await served(handle, ctx, request)).results
     assert (result.resource_type, result.resource_name) == (kind, name)
     return result
 

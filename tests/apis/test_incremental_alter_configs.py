@@ -14,7 +14,7 @@ from pykbroker.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
-from tests.apis.admin_support import context
+from tests.apis.admin_support import context, served
 
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 Step = tuple[str, int, str | None]
@@ -27,7 +27,7 @@ def resource(kind: int, name: str, *steps: Step) -> AlterConfigsResource:
 
 async def alter(ctx: RequestContext, *resources: AlterConfigsResource, validate: bool = False) -> list[int]:
     request = IncrementalAlterConfigsRequest(resources=list(resources), validate_only=validate)
-    response = await handle(ctx, request)
+    response = await served(handle, ctx, request)
     for asked, answer in zip(resources, response.responses, strict=True):
         assert (answer.resource_type, answer.resource_name) == (asked.resource_type, asked.resource_name)
         assert bool(answer.error_message) == bool(answer.error_code)
