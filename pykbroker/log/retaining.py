@@ -15,7 +15,7 @@ Kafka's rules (source: its log cleaner, KIP-534 for the delete horizon):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 
 from pykbroker.records.batch import (
@@ -25,6 +25,7 @@ from pykbroker.records.batch import (
     LOG_APPEND_TIME_BIT,
     NO_TIMESTAMP,
     TRANSACTIONAL_BIT,
+    BatchError,
     BatchHeader,
     Buffer,
     seal,
@@ -72,8 +73,8 @@ class Retention:
 
     ``mapped_end``: records at or above it stay as they are.  ``last_offsets``: of each live
     producer, the offset of its last data record; for one that has none in its epoch, ``-1 - epoch``
-    (its last marker stays, which holds the epoch).  ``keep_header``: last offset of the batch whose
-    header stays in any case.
+    (its last marker stays, which holds the epoch).  ``keep_headers``: last offsets of the batches
+    whose headers stay in any case.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Retention:
         mapped_end: int,
         aborted: Mapping[int, Sequence[tuple[int, int]]],
         last_offsets: Mapping[int, int],
-        keep_header: int,
+        keep_headers: Collection[int],
         now_ms: int,
         delete_retention_ms: int,
     ) -> None:
@@ -91,7 +92,7 @@ class Retention:
         self._mapped_end = mapped_end
         self._aborted = aborted
         self._last_offsets = last_offsets
-        self._keep_header = keep_header
+        self._keep_headers = keep_headers
         self._now_ms = now_ms
         self._new_horizon = now_ms + delete_retention_ms
         self._seen_data: set[int] = set()
@@ -99,10 +100,7 @@ class Retention:
         self.records_kept = 0
 
     def filter(self, header: BatchHeader, batch: Buffer) -> Buffer | None:
-        """What stays of ``batch``: itself, a smaller batch, its header alone, or None.
-
-        Raises :class:`~pykbroker.records.batch.BatchError` if its records cannot be read.
-        """
+        """What stays of ``batch``: itself, a smaller batch, its header alone, or None."""
         if header.is_control:
             return self._filter_marker(header, batch)
         if header.is_transactional:
@@ -113,8 +111,11 @@ class Retention:
             return batch
         if is_aborted(self._aborted, header):
             return self._without_records(header)
-        payload = bytes(payload_of(batch))
-        kept = [s for s in iter_spans(payload, header.record_count) if self._stays(header, s)]
+        payload, spans = spans_of(header, batch)
+        if not spans and header.record_count:
+            self.records_kept += header.record_count
+            return batch
+        kept = [span for span in spans if self._stays(header, span)]
         self.records_kept += len(kept)
         if not kept:
             return self._without_records(header)
@@ -143,16 +144,17 @@ class Retention:
             if header.record_count == 0 or (horizon is not None and horizon <= self._now_ms):
                 return self._without_records(header)
             if horizon is None:
-                payload = bytes(payload_of(batch))
-                kept = list(iter_spans(payload, header.record_count))
+                payload, kept = spans_of(header, batch)
                 self.records_kept += len(kept)
+                if not kept:
+                    return batch
                 return rebuild(header, payload, kept, self._new_horizon)
         self.records_kept += header.record_count
         return batch
 
     def _without_records(self, header: BatchHeader) -> bytes | None:
         last = self._last_offsets.get(header.producer_id) if header.has_producer_id else None
-        if header.last_offset == self._keep_header:
+        if header.last_offset in self._keep_headers:
             return without_records(header)
         if last is not None and (
             header.last_offset == last
@@ -161,6 +163,19 @@ class Retention:
         ):
             return without_records(header)
         return None
+
+
+def spans_of(header: BatchHeader, batch: Buffer) -> tuple[bytes, list[RecordSpan]]:
+    """The records of a batch, decompressed, and where each is; none if they cannot be read.
+
+    A producer may have written what is no record inside lengths that add up: such a batch is kept
+    as it is.
+    """
+    try:
+        payload = bytes(payload_of(batch))
+        return payload, list(iter_spans(payload, header.record_count))
+    except BatchError:
+        return b"", []
 
 
 def is_aborted(aborted: Mapping[int, Sequence[tuple[int, int]]], header: BatchHeader) -> bool:
