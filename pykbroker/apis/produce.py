@@ -162,6 +162,7 @@ def steps_of(ctx: RequestContext, partition: Partition, data: PartitionProduceDa
         log_append=config.message_timestamp_type == "LogAppendTime",
         timestamp_before_max_ms=None if before == NO_BOUND else before,
         timestamp_after_max_ms=None if after == NO_BOUND else after,
+        max_decompressed=ctx.services.config.pykbroker_max_decompressed_bytes,
     )
 
 

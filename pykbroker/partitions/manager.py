@@ -188,6 +188,7 @@ class Partitions:
     def _delete(self, name: str, index: int) -> None:
         """Let go of a partition now; its files go in a thread, later."""
         self._offline.pop((name, index), None)
+        self.upkeep.cleaner.forget((name, index))
         partition = self._open.pop((name, index), None)
         if partition is not None:
             partition.close()

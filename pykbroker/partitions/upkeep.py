@@ -22,6 +22,7 @@ from pykbroker.log.checkpoints import TopicPartition
 from pykbroker.log.errors import StorageError
 from pykbroker.log.files import Files
 from pykbroker.partitions.agenda import Agenda
+from pykbroker.partitions.cleaning import Cleaner
 from pykbroker.partitions.partition import Partition
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Upkeep:
         self._files = files
         self._removals: Agenda[list[Path]] = Agenda(clock)
         self._flushes: Agenda[Partition] = Agenda(clock)
+        self.cleaner = Cleaner(partitions, catalog, data_dir, clock, files)
         self._written: dict[str, dict[TopicPartition, int]] = {}
         self._writing = trio.Lock()
 
@@ -58,6 +60,7 @@ class Upkeep:
             (config.log_flush_offset_checkpoint_interval_ms, self.checkpoint_recovery_points),
             (config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint_high_watermarks),
             (config.log_flush_start_offset_checkpoint_interval_ms, self.checkpoint_log_starts),
+            (config.log_cleaner_backoff_ms, self.cleaner.clean_all),
         ]
         async with trio.open_nursery() as nursery:
             for interval_ms, work in tasks:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pykbroker.apis._fetch_sessions import FetchSessions
+from pykbroker.apis._registry import RequestContext, Services
 from pykbroker.catalog.catalog import Catalog, Delta
 from pykbroker.catalog.changes import Change
 from pykbroker.catalog.image import BrokerInfo, Image, PartitionState, Topic, new_topic_id
@@ -84,6 +86,7 @@ class Bench:
         self.files = files
         self.partitions = Partitions(self.catalog, data_dir, self.clock, files=files)
         self.catalog.subscribe(self.partitions.on_delta)
+        self.services: Services | None = None
 
     async def open(self) -> None:
         await self.partitions.open_all(self.catalog.image)
@@ -118,3 +121,46 @@ def broker_config(data_dir: Path, settings: Mapping[str, str]) -> BrokerConfig:
     """A broker's settings; underscores in names stand for dots."""
     sets = [f"{key.replace('_', '.')}={value}" for key, value in settings.items()]
     return BrokerConfig.load(None, {}, [f"log.dirs={data_dir}", f"node.id={NODE}", *sets])
+
+
+class CountingIds:
+    """Producer ids from 1000 on."""
+
+    def __init__(self) -> None:
+        self.next = 1000
+
+    async def next_id(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+def services(bench: Bench) -> Services:
+    """What handlers of this room's APIs look at; the rest is not there."""
+    absent = cast(Any, None)
+    return Services(
+        config=bench.config,
+        clock=bench.clock,
+        catalog=bench.catalog,
+        topics=absent,
+        partitions=bench.partitions,
+        groups=absent,
+        producer_ids=cast(Any, CountingIds()),
+        fetch_sessions=FetchSessions(bench.config.max_incremental_fetch_session_cache_slots),
+    )
+
+
+def context(bench: Bench, key: int, version: int, client_id: str | None = "test") -> RequestContext:
+    """A request that arrives now."""
+    if bench.services is None:
+        bench.services = services(bench)
+    bench.services.partitions = bench.partitions
+    return RequestContext(
+        services=bench.services,
+        api_key=key,
+        version=version,
+        client_id=client_id,
+        client_host="127.0.0.1",
+        connection_id=1,
+        now_ms=bench.clock.time_ms(),
+        now=bench.clock.monotonic(),
+    )
