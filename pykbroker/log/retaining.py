@@ -22,6 +22,7 @@ from pykbroker.records.batch import (
     CODEC_MASK,
     CONTROL_BIT,
     DELETE_HORIZON_BIT,
+    HEADER_SIZE,
     LOG_APPEND_TIME_BIT,
     NO_TIMESTAMP,
     TRANSACTIONAL_BIT,
@@ -30,8 +31,8 @@ from pykbroker.records.batch import (
     Buffer,
     seal,
 )
-from pykbroker.records.compression import compress
-from pykbroker.records.decode import RecordSpan, iter_spans, payload_of
+from pykbroker.records.compression import CompressionError, compress, decompress
+from pykbroker.records.decode import RecordSpan, iter_spans
 from pykbroker.records.varint import append_varint
 
 _DIGEST = 20
@@ -172,9 +173,9 @@ def spans_of(header: BatchHeader, batch: Buffer) -> tuple[bytes, list[RecordSpan
     as it is.
     """
     try:
-        payload = bytes(payload_of(batch))
+        payload = bytes(decompress(header.codec, memoryview(batch)[HEADER_SIZE:]))
         return payload, list(iter_spans(payload, header.record_count))
-    except BatchError:
+    except (BatchError, CompressionError):
         return b"", []
 
 
