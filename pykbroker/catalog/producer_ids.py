@@ -6,6 +6,7 @@ import trio
 
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import TakeProducerIds
+from pykbroker.catalog.image import Image
 
 BLOCK = 1000
 """Ids per proposal; what is left of a block is lost at a stop, as in Kafka."""
@@ -34,9 +35,9 @@ class ProducerIds:
     async def _take_block(self) -> None:
         first = 0
 
-        def decide(image: object) -> list[TakeProducerIds]:
+        def decide(image: Image) -> list[TakeProducerIds]:
             nonlocal first
-            first = self._catalog.newest().next_producer_id
+            first = image.next_producer_id
             return [TakeProducerIds(first=first, count=BLOCK)]
 
         await self._catalog.update(decide)

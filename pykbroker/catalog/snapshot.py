@@ -151,7 +151,8 @@ def _image(values: list[Any]) -> Image:
 def _topic(entry: Mapping[str, Any]) -> Topic:
     partitions: list[PartitionState] = []
     for count, state in entry["partitions"]:
-        partitions += (state_from([len(partitions) + i, *state]) for i in range(count))
+        first = len(partitions)
+        partitions += [state_from([index, *state]) for index in range(first, first + count)]
     return Topic(
         name=entry["name"],
         topic_id=topic_id_bytes(entry["id"]),
