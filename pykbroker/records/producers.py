@@ -7,7 +7,7 @@ epoch and the last five batches; from these follow the answers (SEMANTICS: Kafka
     batch                                                   answer
     ------------------------------------------------------  ------------------------------------
     same epoch, (first, last) sequence of a kept batch      Duplicate: success, nothing appended
-    epoch below the known one, or -1                        47 INVALID_PRODUCER_EPOCH
+    epoch below the known one                               47 INVALID_PRODUCER_EPOCH
     sequence -1                                             87 INVALID_RECORD
     same epoch, first sequence = last known + 1 (wrapping)  accepted
     same epoch, anything else                               45 OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -136,13 +136,12 @@ class ProducerStates:
                 ErrorCode.INVALID_RECORD,
                 f"Invalid sequence number {sequence} in record batch with producer id {producer_id}",
             )
-        if epoch < 0 or (entry is not None and epoch < entry.epoch):
-            known = NO_PRODUCER_EPOCH if entry is None else entry.epoch
-            raise KafkaError(
-                ErrorCode.INVALID_PRODUCER_EPOCH,
-                f"Epoch {epoch} of producer {producer_id} is not valid, last seen epoch {known}",
-            )
         if entry is not None:
+            if epoch < entry.epoch:
+                raise KafkaError(
+                    ErrorCode.INVALID_PRODUCER_EPOCH,
+                    f"Epoch {epoch} of producer {producer_id} is smaller than the last seen, {entry.epoch}",
+                )
             _check_sequence(entry, epoch, sequence)
             if entry.open_since is not None and not header.is_transactional:
                 raise KafkaError(
@@ -237,11 +236,10 @@ class ProducerStates:
 
 
 def _check_sequence(entry: ProducerEntry, epoch: int, sequence: int) -> None:
+    if entry.epoch == NO_PRODUCER_EPOCH:
+        return  # nothing to compare with: Kafka lets producers without epoch through
     if epoch != entry.epoch:
         expected = 0
-        # A state without epoch holds nothing to compare with.
-        if entry.epoch == NO_PRODUCER_EPOCH:
-            return
     elif entry.window:
         expected = add_sequence(entry.last_sequence, 1)
     else:

@@ -12,6 +12,7 @@ from pykbroker.records.batch import (
     CODEC_MASK,
     LOG_APPEND_TIME_BIT,
     MAX_TIMESTAMP_OFFSET,
+    BatchHeader,
     Buffer,
     read_header,
     seal,
@@ -30,10 +31,19 @@ def stamp_append_time(buf: bytearray | memoryview, pos: int, now_ms: int) -> Non
     Attribute bit 3 and the maximum timestamp change, the CRC with them; the base timestamp stays
     as the producer sent it.
     """
+    set_timestamps(buf, pos, now_ms, log_append=True)
+
+
+def set_timestamps(
+    buf: bytearray | memoryview, pos: int, max_timestamp: int, *, log_append: bool
+) -> BatchHeader:
+    """Write the maximum timestamp (ms) and the append time bit of the batch at ``pos``, and its CRC."""
     (attributes,) = _ATTRIBUTES.unpack_from(buf, pos + ATTRIBUTES_OFFSET)
-    _ATTRIBUTES.pack_into(buf, pos + ATTRIBUTES_OFFSET, attributes | LOG_APPEND_TIME_BIT)
-    _TIMESTAMP.pack_into(buf, pos + MAX_TIMESTAMP_OFFSET, now_ms)
+    attributes = attributes | LOG_APPEND_TIME_BIT if log_append else attributes & ~LOG_APPEND_TIME_BIT
+    _ATTRIBUTES.pack_into(buf, pos + ATTRIBUTES_OFFSET, attributes)
+    _TIMESTAMP.pack_into(buf, pos + MAX_TIMESTAMP_OFFSET, max_timestamp)
     write_crc(buf, pos)
+    return read_header(buf, pos)
 
 
 def recompress(

@@ -2,8 +2,8 @@
 
 The answers are those of Apache Kafka 4.3.1, in its order (SEMANTICS, section 2)::
 
-    fewer than 17 bytes after a complete length, a length or magic that no batch has    2
-    no complete batch; two batches; magic 0 or 1                                       87
+    a length or a magic that no batch of any format has                                 2
+    no whole batch; two batches; magic 0 or 1                                          87
     zstd below Produce 7                                                               76
     base offset not 0                                                                  87
     larger than max.message.bytes (header included, as sent)                           10
@@ -13,11 +13,15 @@ The answers are those of Apache Kafka 4.3.1, in its order (SEMANTICS, section 2)
     records decompressed larger than we hold (Kafka has no such limit)                 10
     record lengths that do not add up                                                  87
     compacted topic and a record without key                       87, with record errors
-    timestamp too far from now, or a batch claiming append time    32, with record errors
+    timestamp too far from now                                     32, with record errors
+    append time claimed, on a topic with append time or with none  32, with record errors
 
-Record bytes are opaque: the walk looks at lengths only, 16 us per 100 records.  Keys are looked at
-for compacted topics, timestamps when the header's largest one (or a lower bound in the config) gives
-reason; a client that understates it in the header is believed.
+and what is put right silently: stray bytes behind the batch that are no whole batch are not part of
+it (at least 12 must be there to be seen as one), a largest timestamp that no record has, the append
+time bit on a topic with client's timestamps.
+
+Record bytes are opaque: the walk looks at lengths and timestamps, about 20 us per 100 records.  Keys
+are looked at for compacted topics.
 
 Sequence numbers are :mod:`pykbroker.records.producers`'s business.
 """
@@ -32,6 +36,7 @@ from pykbroker.records.batch import (
     LOG_OVERHEAD,
     MAGIC,
     MAGIC_OFFSET,
+    NO_TIMESTAMP,
     BatchError,
     BatchHeader,
     Buffer,
@@ -46,12 +51,14 @@ from pykbroker.records.compression import (
     OutputTooLargeError,
     decompress,
 )
-from pykbroker.records.walk import Limits, RecordsError, inspect_steps, walk, walk_steps
+from pykbroker.records.recode import set_timestamps
+from pykbroker.records.walk import Limits, RecordsError, inspect_steps, record_error, walk, walk_steps
 
 __all__ = ["RecordsError", "check_header", "check_produced", "check_steps", "walk", "walk_steps"]
 
 ZSTD_SINCE = 7
 """First version of Produce that may carry zstd."""
+_TOP = 1 << 63
 _SMALLEST_LEGACY_BATCH = 14
 """What Kafka compares a batch's length with before it looks at the magic."""
 
@@ -70,15 +77,23 @@ def check_produced(
 ) -> BatchHeader:
     """Check what a client sent for one partition, and return the header of its one batch.
 
+    What Kafka puts right in a header is written into ``records``, which must be writable then;
+    bytes behind ``header.size`` are not part of the batch.
+
     ``log_append``: the topic stamps records itself, so their timestamps do not matter.  The bounds
     of timestamps are distances from ``now_ms``; None is no bound.  Raises :class:`KafkaError`, its
     subclass :class:`RecordsError` where the answer names records.
     """
     header = check_header(records, max_batch_bytes=max_batch_bytes, api_version=api_version)
     limits = _limits(header, now_ms, compacted, log_append, timestamp_before_max_ms, timestamp_after_max_ms)
-    for _ in _records_steps(records, header, limits, max_decompressed):
-        pass
-    return header
+    assert records is not None
+    steps = _records_steps(records, header, limits, log_append, max_decompressed)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            checked: BatchHeader = done.value
+            return checked
 
 
 def check_steps(
@@ -99,8 +114,8 @@ def check_steps(
     """
     header = check_header(records, max_batch_bytes=max_batch_bytes, api_version=api_version)
     limits = _limits(header, now_ms, compacted, log_append, timestamp_before_max_ms, timestamp_after_max_ms)
-    yield from _records_steps(records, header, limits, max_decompressed)
-    return header
+    assert records is not None
+    return (yield from _records_steps(records, header, limits, log_append, max_decompressed))
 
 
 def _limits(
@@ -110,29 +125,51 @@ def _limits(
     log_append: bool,
     before_max_ms: int | None,
     after_max_ms: int | None,
-) -> Limits | None:
-    """None: nothing inside the records matters, so that their lengths are all there is to check."""
-    oldest = None if log_append or before_max_ms is None else now_ms - before_max_ms
-    newest = None if log_append or after_max_ms is None else now_ms + after_max_ms
-    if not compacted and oldest is None and (newest is None or header.max_timestamp <= newest):
-        return None
-    return Limits(compacted, oldest, newest)
+) -> Limits:
+    """What the single records must keep, timestamps as distances from now turned into bounds."""
+    if log_append:
+        if header.log_append:
+            raise _refused_in_all(header, "a producer should not set timestamp type to LogAppendTime")
+        return Limits(compacted, None, None)
+    limits = Limits(
+        compacted,
+        None if before_max_ms is None else now_ms - before_max_ms,
+        None if after_max_ms is None else now_ms + after_max_ms,
+    )
+    if not header.log_append:
+        return limits
+    # With the append time bit, the header's largest timestamp is that of every record.
+    if header.max_timestamp == NO_TIMESTAMP:
+        raise _refused_in_all(header, "a producer should not set timestamp type to LogAppendTime")
+    if (wrong := record_error(header.max_timestamp, 0, limits)) is not None:
+        raise _refused_in_all(header, wrong[1])
+    return Limits(compacted, None, None)
 
 
 def _records_steps(
-    records: Buffer | None, header: BatchHeader, limits: Limits | None, max_decompressed: int
-) -> Generator[None, None, None]:
-    assert records is not None
+    records: Buffer, header: BatchHeader, limits: Limits, log_append: bool, max_decompressed: int
+) -> Generator[None, None, BatchHeader]:
     data = bytes(_payload(records, header, max_decompressed))
-    if limits is None:
-        yield from walk_steps(data, header.record_count)
+    if limits.keys or limits.oldest is not None:
+        largest = yield from inspect_steps(data, header, limits)
     else:
-        yield from inspect_steps(data, header, limits)
-    if header.log_append:
-        message = "Invalid timestamp type: a producer should not set timestamp type to LogAppendTime"
-        raise RecordsError(
-            ErrorCode.INVALID_TIMESTAMP, message, [(i, message) for i in range(header.record_count)]
-        )
+        largest = yield from walk_steps(data, header.record_count)
+        if limits.newest is not None and header.base_timestamp + largest > limits.newest:
+            yield from inspect_steps(data, header, limits)  # names the records that are
+    if log_append:
+        return header  # its timestamps are written at the append
+    max_timestamp = header.max_timestamp if header.log_append else header.base_timestamp + largest
+    if header.log_append or max_timestamp != header.max_timestamp:
+        if not -_TOP <= max_timestamp < _TOP:
+            raise _refused_in_all(header, f"timestamp {max_timestamp} has more than 64 bits")
+        assert not isinstance(records, bytes), "a produced batch is put right in place"
+        return set_timestamps(records, 0, max_timestamp, log_append=False)
+    return header
+
+
+def _refused_in_all(header: BatchHeader, why: str) -> RecordsError:
+    indexes = range(header.record_count)
+    return RecordsError(ErrorCode.INVALID_TIMESTAMP, f"Invalid timestamp: {why}", [(i, why) for i in indexes])
 
 
 def check_header(records: Buffer | None, *, max_batch_bytes: int, api_version: int) -> BatchHeader:
@@ -207,15 +244,16 @@ def _read(records: Buffer) -> BatchHeader:
 
 def _check_no_second(records: Buffer, header: BatchHeader) -> None:
     rest = memoryview(records)[header.size :]
-    if len(rest) >= LOG_OVERHEAD:
-        length = batch_size(rest) - LOG_OVERHEAD
-        if length < _SMALLEST_LEGACY_BATCH or (
-            len(rest) > MAGIC_OFFSET and not 0 <= rest[MAGIC_OFFSET] <= MAGIC
-        ):
-            raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "Bytes behind the batch are not a batch")
-    raise KafkaError(
-        ErrorCode.INVALID_RECORD, "Produce requests must have exactly one record batch per partition"
-    )
+    if len(rest) < LOG_OVERHEAD:
+        return
+    length = batch_size(rest) - LOG_OVERHEAD
+    has_magic = len(rest) > MAGIC_OFFSET
+    if length < _SMALLEST_LEGACY_BATCH or (has_magic and not 0 <= rest[MAGIC_OFFSET] <= MAGIC):
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "Bytes behind the batch are not a batch")
+    if has_magic and batch_size(rest) <= len(rest):
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, "Produce requests must have exactly one record batch per partition"
+        )
 
 
 def _payload(records: Buffer, header: BatchHeader, max_decompressed: int) -> Buffer:

@@ -100,12 +100,20 @@ def test_sequences_wrap_between_and_inside_batches() -> None:
     append(other, 2)
 
 
-def test_sequence_or_epoch_missing() -> None:
+def test_sequence_missing() -> None:
     states = ProducerStates()
     assert refused(states, -1) is ErrorCode.INVALID_RECORD
-    assert refused(states, 0, epoch=-1) is ErrorCode.INVALID_PRODUCER_EPOCH
     append(states, 0)
-    assert refused(states, 1, epoch=-1) is ErrorCode.INVALID_PRODUCER_EPOCH
+    assert refused(states, -1) is ErrorCode.INVALID_RECORD
+
+
+def test_epoch_missing_is_let_through_until_there_is_one() -> None:
+    states = ProducerStates()
+    append(states, 3, epoch=-1)
+    append(states, 9, epoch=-1)
+    assert states.check(header(9, epoch=-1)) == Duplicate(1, 1, 50)
+    append(states, 5)
+    assert refused(states, 6, epoch=-1) is ErrorCode.INVALID_PRODUCER_EPOCH
 
 
 def test_batches_without_producer_id_leave_no_trace() -> None:

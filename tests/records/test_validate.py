@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.records.batch import HEADER_SIZE, BatchHeader, read_header, seal, write_crc
+from pykbroker.records.batch import HEADER_SIZE, BatchHeader, crc_ok, read_header, seal, write_crc
 from pykbroker.records.build import RecordData, encode_batch, encode_marker
 from pykbroker.records.compression import Codec, compress
 from pykbroker.records.validate import RecordsError, check_produced, check_steps, walk
@@ -63,8 +63,14 @@ def test_nothing_to_append() -> None:
 
 def test_two_batches_for_one_partition() -> None:
     assert code_of(batch() + batch()) is ErrorCode.INVALID_RECORD
-    assert code_of(batch() + b"tail") is ErrorCode.INVALID_RECORD
     assert code_of(batch() + b"\xff" * 40) is ErrorCode.CORRUPT_MESSAGE
+    assert code_of(batch() + bytes(12)) is ErrorCode.CORRUPT_MESSAGE
+    assert code_of(batch() + batch()[:16] + b"\x03") is ErrorCode.CORRUPT_MESSAGE
+
+
+def test_stray_bytes_that_are_no_batch_are_cut_off() -> None:
+    for stray in (b"\0", bytes(11), bytes(batch()[:16]), bytes(batch()[:-1])):
+        assert check(batch() + stray).size == len(batch())
 
 
 def test_garbage_shorter_than_a_header_names_the_magic() -> None:
@@ -202,29 +208,74 @@ def test_append_time_topics_do_not_look_at_timestamps() -> None:
 
 def test_a_producer_must_not_claim_append_time() -> None:
     claimed = batch(log_append=True)
-    assert code_of(claimed) is ErrorCode.INVALID_TIMESTAMP
     assert code_of(claimed, log_append=True) is ErrorCode.INVALID_TIMESTAMP
+    assert code_of(batch(log_append=True, timestamp_ms=-1)) is ErrorCode.INVALID_TIMESTAMP
+    assert code_of(batch(log_append=True, timestamp_ms=NOW + 2 * HOUR)) is ErrorCode.INVALID_TIMESTAMP
+    header = check(claimed)
+    assert (header.log_append, header.max_timestamp) == (False, NOW)
+    assert header == read_header(claimed)
+    assert crc_ok(claimed)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize("times", [(1000,), (5, 900, 20_000, 9), (9, 1, 2), (0, 10**9), (5, 4 + 2**40, 1)])
+@pytest.mark.parametrize("lie", [0, 77_777])
+def test_a_largest_timestamp_that_no_record_has_is_put_right(
+    times: tuple[int, ...], compacted: bool, lie: int
+) -> None:
+    good = batch(*[RecordData(b"k", None, time) for time in times], codec=Codec.GZIP)
+    lying = bytearray(seal(read_header(good)._replace(max_timestamp=lie), good[HEADER_SIZE:]))
+    header = check(memoryview(lying), compacted=compacted)
+    assert header == read_header(lying) == read_header(good)
+    assert crc_ok(lying)
+
+
+def test_all_timestamps_below_the_first_header_field() -> None:
+    good = batch(RecordData(timestamp_ms=50), RecordData(timestamp_ms=7))
+    payload = good[HEADER_SIZE:]
+    payload[2] = 1  # the first record's delta: -1
+    lying = bytearray(seal(read_header(good), payload))
+    assert check(lying).max_timestamp == 49
 
 
 @pytest.mark.parametrize("size", [0, 50, 63, 64, 8100, 8191, 8192, 100_000, 1_200_000])
 def test_walk_over_all_lengths_of_lengths(size: int) -> None:
     payload = bytes(batch(RecordData(b"k", bytes(size)), RecordData(b"k", bytes(size))))[HEADER_SIZE:]
-    walk(payload, 2)
+    assert walk(payload, 2) == 0
     for count, body in ((1, payload), (3, payload), (2, payload[:-1]), (2, payload + b"\0")):
         with pytest.raises(KafkaError) as refused:
             walk(body, count)
         assert refused.value.code is ErrorCode.INVALID_RECORD
 
 
-@given(st.binary(max_size=60), st.integers(1, 6), st.booleans())
-def test_garbage_never_raises_anything_else(payload: bytes, count: int, compacted: bool) -> None:
-    header = read_header(batch())._replace(record_count=count, last_offset_delta=count - 1)
+@given(
+    st.binary(max_size=60), st.integers(1, 6), st.booleans(), st.sampled_from([0, NOW, 2**63 - 1, -(2**63)])
+)
+def test_garbage_never_raises_anything_else(payload: bytes, count: int, compacted: bool, base: int) -> None:
+    header = read_header(batch())._replace(
+        record_count=count, last_offset_delta=count - 1, base_timestamp=base
+    )
     code = ErrorCode.INVALID_RECORD
     try:
-        check(seal(header, payload), compacted=compacted)
+        check(bytearray(seal(header, payload)), compacted=compacted)
     except KafkaError as e:
         code = e.code
-    assert code is ErrorCode.INVALID_RECORD
+    assert code in (ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP)
+
+
+def test_timestamps_that_do_not_fit() -> None:
+    good = batch(RecordData(timestamp_ms=0), RecordData(timestamp_ms=1))
+    top = seal(read_header(good)._replace(base_timestamp=2**63 - 1), good[HEADER_SIZE:])
+    with pytest.raises(RecordsError, match="64 bits"):
+        check_produced(bytearray(top), max_batch_bytes=1000, api_version=9)
+
+
+def test_an_understated_largest_timestamp_does_not_help() -> None:
+    good = batch(RecordData(timestamp_ms=0), RecordData(timestamp_ms=NOW + 2 * HOUR))
+    lying = seal(read_header(good)._replace(max_timestamp=5), good[HEADER_SIZE:])
+    with pytest.raises(RecordsError) as refused:
+        check(bytearray(lying))
+    assert [index for index, _ in refused.value.records] == [1]
 
 
 @given(st.binary(max_size=120))
