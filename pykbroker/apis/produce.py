@@ -202,5 +202,6 @@ def _append(
         if request.transactional_id is None:
             raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not supported yet")
-    appended = partition.append_as_leader(buffer(data), (header,), now_ms=ctx.now_ms)
+    batch = memoryview(buffer(data))[: header.size]  # a few stray bytes behind it are legal, and cut off
+    appended = partition.append_as_leader(batch, (header,), now_ms=ctx.now_ms)
     return produced.appended(data.index, partition, appended)
