@@ -89,6 +89,7 @@ class GroupCoordinator:
         self._limits = GroupLimits.of(config)
         self._shards: dict[int, GroupShard] = {}
         self._nursery: trio.Nursery | None = None
+        self._stopped = False
         self._waits_until = math.inf
         self._earlier = trio.Event()
 
@@ -111,7 +112,8 @@ class GroupCoordinator:
                 self._nursery = None
 
     async def shutdown(self) -> None:
-        """Resign everything: waiting members are told NOT_COORDINATOR."""
+        """Resign everything: who waits, and who comes later, is told NOT_COORDINATOR."""
+        self._stopped = True
         for index in tuple(self._shards):
             self._shards.pop(index).resigned()
 
@@ -161,7 +163,7 @@ class GroupCoordinator:
         index = self.partition_for(group_id)
         shard = self._shards.get(index)
         if shard is None:
-            if not self._leads(index):
+            if self._stopped or not self._leads(index):
                 raise KafkaError(ErrorCode.NOT_COORDINATOR)
             shard = self._begin(index)
         if shard.state is ShardState.LOADING and shard.log.start_offset == shard.log.end_offset:
