@@ -36,7 +36,8 @@ CLUSTER_OPERATIONS = 8096
 
 def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> MetadataResponse:
     """Every topic asked for carries ``code``."""
-    topics = [_refused(topic.name, topic.topic_id, code) for topic in request.topics or ()]
+    nameless = "" if ctx.version < 12 else None  # as Kafka: the answer's name is nullable from v12
+    topics = [_refused(topic.name or nameless, topic.topic_id, code) for topic in request.topics or ()]
     return MetadataResponse(topics=topics, error_code=code)
 
 
@@ -44,6 +45,8 @@ def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> Me
 async def handle(ctx: RequestContext, request: MetadataRequest) -> MetadataResponse:
     catalog = ctx.services.catalog
     before = catalog.image
+    if ctx.version < 12 and any(t.name is None or t.topic_id != ZERO_UUID for t in request.topics or ()):
+        raise KafkaError(ErrorCode.INVALID_REQUEST, "topics are asked for by id from version 12 on")
     if request.topics is None or (ctx.version == 0 and not request.topics):
         found = [_described(request, before, topic) for topic in before.visible_topics()]
     else:
