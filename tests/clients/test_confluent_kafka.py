@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.cimpl import NewTopic
 
 PATIENCE_S = 30.0
 
@@ -20,7 +22,7 @@ def produce(bootstrap: str, topic: str, values: list[bytes], **options: Any) -> 
 
     def acknowledged(error: object, message: Message) -> None:
         assert error is None, error
-        offsets.append(message.offset())
+        offsets.append(message.offset() or 0)
 
     producer = Producer({"bootstrap.servers": bootstrap, **options})
     for value in values:
@@ -53,14 +55,17 @@ def poll_until(members: list[Consumer], done: Callable[[list[Message]], bool]) -
     return messages
 
 
+def make_topic(bootstrap: str, topic: str, partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # must outlive its futures
+    admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE_S)
+
+
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 @pytest.mark.parametrize("idempotence", [True, False])
 def test_what_was_produced_is_consumed(
     bootstrap: str, topic: str, group: str, codec: str, idempotence: bool
 ) -> None:
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1)])[topic].result(
-        PATIENCE_S
-    )
+    make_topic(bootstrap, topic, 1)
     values = [b"%d " % number * 50 for number in range(100)]
     options = {"compression.type": codec, "enable.idempotence": idempotence, "linger.ms": 20}
     assert produce(bootstrap, topic, values, **options) == list(range(100))
@@ -72,9 +77,7 @@ def test_what_was_produced_is_consumed(
 
 
 def test_a_group_shares_and_goes_on_from_its_commit(bootstrap: str, topic: str, group: str) -> None:
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 2)])[topic].result(
-        PATIENCE_S
-    )
+    make_topic(bootstrap, topic, 2)
     produce(bootstrap, topic, [b"a", b"b", b"c"])
     with closing(consumer(bootstrap, group)) as one, closing(consumer(bootstrap, group)) as two:
         members = [one, two]

@@ -39,7 +39,10 @@ def produce(bootstrap: str, topic: str, values: Sequence[bytes], **options: obje
 
 
 def consumer(bootstrap: str, *topics: str, **options: object) -> KafkaConsumer:
-    return KafkaConsumer(*topics, bootstrap_servers=bootstrap, auto_offset_reset="earliest", **options)
+    made = KafkaConsumer(*topics, bootstrap_servers=bootstrap, auto_offset_reset="earliest", **options)
+    for topic in topics:
+        made.partitions_for_topic(topic)  # known before the first join: see members.know
+    return made
 
 
 def take(members: Sequence[KafkaConsumer], done: Callable[[list[bytes]], bool]) -> list[bytes]:

@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.coordinator.assignors.abstract import AbstractPartitionAssignor
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -43,7 +43,7 @@ def numbers(records: Sequence[object]) -> list[int]:
         RangePartitionAssignor,
         RoundRobinPartitionAssignor,
         StickyPartitionAssignor,
-        CooperativeStickyPartitionAssignor,
+        CooperativeStickyAssignor,
     ],
 )
 def test_two_members_share_and_the_rest_takes_over(
@@ -142,9 +142,9 @@ def test_a_pattern_subscription_finds_topics_that_come_later(bootstrap: str, top
     )
     with closing(consumer):
         consumer.subscribe(pattern=f"^{topic}-.*")
-        poll_until([consumer], lambda: len(consumer.assignment()) == 1)
+        poll_until([consumer], lambda: len(consumer.assignment()) == 1, timeout_ms=1000)
         make_topic(bootstrap, f"{topic}-b", 1)
-        poll_until([consumer], lambda: len(consumer.assignment()) == 2)
+        poll_until([consumer], lambda: len(consumer.assignment()) == 2, timeout_ms=1000)
 
 
 def test_auto_commit(bootstrap: str, topic: str, group: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, RecordTooLargeError
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from pykbroker.testing import BrokerThread
 
@@ -30,7 +30,8 @@ def test_acks(bootstrap: str, topic: str, acks: int | str) -> None:
         sent = [producer.send(topic, b"%d" % number) for number in range(10)]
         producer.flush(PATIENCE_S)
         offsets = [future.get(PATIENCE_S).offset for future in sent]
-    assert offsets == ([-1] * 10 if acks == 0 else list(range(10)))
+    if acks != 0:  # without an answer the client makes one up
+        assert offsets == list(range(10))
     assert [record.value for record in read_all(bootstrap, topic, 10)] == [b"%d" % n for n in range(10)]
 
 
@@ -48,14 +49,14 @@ def test_codecs(bootstrap: str, topic: str, codec: str) -> None:
 
 def test_nulls_headers_and_timestamps_come_back_as_sent(bootstrap: str, topic: str) -> None:
     sent = [
-        (None, None, [], 1),
-        (b"", b"", [("empty", b""), ("null", None)], 1_600_000_000_000),
+        (b"only a key", None, [], 1),
+        (b"", b"", [("empty", b"")], 1_600_000_000_000),
         (b"key", None, [("twice", b"1"), ("twice", b"2")], 1_600_000_000_500),
         (None, b"value", [("größe", b"\xff\x00")], 1_500_000_000_000),
     ]
     with closing(KafkaProducer(bootstrap_servers=bootstrap)) as producer:
         for key, value, headers, stamp in sent:
-            producer.send(topic, value, key=key, headers=headers, timestamp_ms=stamp)
+            producer.send(topic, value, key=key, headers=headers, timestamp_ms=stamp, partition=0)
         producer.flush(PATIENCE_S)
     got = read_all(bootstrap, topic, 4)
     assert [(each.key, each.value, list(each.headers), each.timestamp) for each in got] == sent
@@ -88,9 +89,11 @@ def test_a_lost_answer_does_not_double_a_record(pykbroker: BrokerThread, topic: 
 
 @pytest.mark.pykbroker(settings={"message.max.bytes": 1000})
 def test_a_batch_above_the_limit_is_refused(pykbroker: BrokerThread, topic: str) -> None:
+    producer = KafkaProducer(bootstrap_servers=pykbroker.bootstrap)
+    with closing(producer), pytest.raises(MessageSizeTooLargeError):
+        producer.send(topic, b"x" * 1000).get(PATIENCE_S)
+    # kafka-python gives an idempotent producer up after this error.
     with closing(KafkaProducer(bootstrap_servers=pykbroker.bootstrap)) as producer:
-        with pytest.raises((MessageSizeTooLargeError, RecordTooLargeError)):
-            producer.send(topic, b"x" * 1000).get(PATIENCE_S)
         assert producer.send(topic, b"x" * 500).get(PATIENCE_S).offset == 0
 
 
