@@ -30,6 +30,8 @@ from pykbroker.protocol.schema import ZERO_UUID
 
 TOPIC_OPERATIONS = 3576
 """Bits of all operations on a topic: read, write, create, delete, alter, describe, and its configs."""
+BY_ID_SINCE = 12
+"""First version that asks for topics by id."""
 CLUSTER_OPERATIONS = 8096
 """Bits of all operations on a cluster."""
 
@@ -37,7 +39,7 @@ CLUSTER_OPERATIONS = 8096
 def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> MetadataResponse:
     """Every topic asked for carries ``code``."""
     nameless = "" if ctx.version < 12 else None  # as Kafka: the answer's name is nullable from v12
-    topics = [_refused(topic.name or nameless, topic.topic_id, code) for topic in request.topics or ()]
+    topics = [_refused(nameless if t.name is None else t.name, t.topic_id, code) for t in request.topics or ()]
     return MetadataResponse(topics=topics, error_code=code)
 
 
@@ -61,6 +63,12 @@ async def handle(ctx: RequestContext, request: MetadataRequest) -> MetadataRespo
         topics=found,
         **({"cluster_authorized_operations": CLUSTER_OPERATIONS} if asked else {}),
     )
+
+
+def _check_names(version: int, request: MetadataRequest) -> None:
+    """v10 and v11 have a place for topic ids that must be left empty, as in Apache Kafka."""
+    if version < BY_ID_SINCE and any(t.name is None or t.topic_id != ZERO_UUID for t in request.topics or ()):
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"topics are asked for by name in Metadata v{version}")
 
 
 def controller_id(ctx: RequestContext) -> int:

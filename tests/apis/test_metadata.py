@@ -8,7 +8,8 @@ from pykbroker.apis._registry import RequestContext
 from pykbroker.apis.metadata import failed, handle
 from pykbroker.catalog.image import CONSUMER_OFFSETS
 from pykbroker.catalog.topics import NewTopic
-from pykbroker.errors import ErrorCode
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.protocol.codec import decode, encode
 from pykbroker.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from pykbroker.protocol.schema import ZERO_UUID
 from tests.apis.admin_support import context, served
@@ -131,3 +132,17 @@ async def test_failed_names_every_topic() -> None:
     response = failed(context(13), named("a", "b"), ErrorCode.UNKNOWN_SERVER_ERROR)
     assert codes(response) == {"a": -1, "b": -1}
     assert response.topics[0].topic_id == ZERO_UUID
+
+
+@pytest.mark.parametrize("version", [10, 11])
+@pytest.mark.parametrize("topic_id", [ZERO_UUID, bytes(15) + b"\x01"])
+async def test_topic_ids_before_v12_are_refused_in_an_answer_that_can_be_written(
+    version: int, topic_id: bytes
+) -> None:
+    ctx = context(version)
+    request = MetadataRequest(topics=[MetadataRequestTopic(name=None, topic_id=topic_id)])
+    with pytest.raises(KafkaError, match="by name") as refused:
+        await served(handle, ctx, request)
+    answer = failed(ctx, request, refused.value.code)
+    assert decode(MetadataResponse, version, encode(answer, version)).topics[0].name == ""
+    assert codes(answer) == {"": ErrorCode.INVALID_REQUEST}

@@ -86,7 +86,7 @@ def test_one_flipped_bit_costs_only_its_own_batch(tmp_path: Path, how: str) -> N
         assert silent == [], "damage that the log does not report"
 
 
-def test_with_policy_stop_a_reader_waits_at_the_hole_and_may_seek_behind_it(tmp_path: Path) -> None:
+def test_with_policy_stop_a_reader_is_told_at_the_hole_and_may_seek_behind_it(tmp_path: Path) -> None:
     with BrokerProcess(data_dir=tmp_path) as broker:
         _create(broker.bootstrap, ["stop"], {})
         _fill(broker.bootstrap, "stop")
@@ -98,7 +98,9 @@ def test_with_policy_stop_a_reader_waits_at_the_hole_and_may_seek_behind_it(tmp_
         )
         where = TopicPartition("stop", 0)
         consumer.assign([where])
-        before = [record.offset for record in consumer]
+        before: list[int] = []
+        with pytest.raises(CorruptRecordError):
+            before.extend(record.offset for record in consumer)
         consumer.seek(where, (DAMAGED + 1) * PER_BATCH)
         behind = [record.offset for record in consumer]
         consumer.close()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from pykbroker.testing import BrokerProcess
 from tests.crash.load import Member, Promises, Writer, broken_promises
+from tests.scale import scaled
 
 PARTITIONS = 4
 TOPIC, GROUP = "numbers", "readers"
 
 
-def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_kills(
-    tmp_path: Path, scale: Callable[[int, int], int]
-) -> None:
-    kills = scale(3, 20)
+def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_kills(tmp_path: Path) -> None:
+    kills = scaled(3, 20)
     random_ = random.Random(20)
     promises = Promises()
     with BrokerProcess(data_dir=tmp_path, settings={"log.segment.bytes": "200000"}) as broker:
