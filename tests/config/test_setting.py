@@ -36,4 +36,6 @@ def test_what_java_does_not_read_as_a_number_is_none(text: str) -> None:
 
 def test_spaces_and_signs_are_read_as_java_does() -> None:
     assert settings_of(TopicConfig)["retention.ms"].parse(" +5 ") == 5
-    assert settings_of(TopicConfig)["cleanup.policy"].parse(" compact , delete,") == {"compact", "delete"}
+    assert settings_of(TopicConfig)["cleanup.policy"].parse(" compact , delete,") == frozenset(
+        {"compact", "delete"}
+    )
