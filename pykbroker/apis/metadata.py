@@ -30,16 +30,19 @@ from pykbroker.protocol.schema import ZERO_UUID
 
 TOPIC_OPERATIONS = 3576
 """Bits of all operations on a topic: read, write, create, delete, alter, describe, and its configs."""
-BY_ID_SINCE = 12
-"""First version that asks for topics by id."""
 CLUSTER_OPERATIONS = 8096
 """Bits of all operations on a cluster."""
+BY_ID_SINCE = 12
+"""First version that asks for topics by id."""
 
 
 def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> MetadataResponse:
     """Every topic asked for carries ``code``."""
-    nameless = "" if ctx.version < 12 else None  # as Kafka: the answer's name is nullable from v12
-    topics = [_refused(nameless if t.name is None else t.name, t.topic_id, code) for t in request.topics or ()]
+    nameless = "" if ctx.version < BY_ID_SINCE else None  # the answer's name may be null from then on
+    topics = [
+        _refused(nameless if topic.name is None else topic.name, topic.topic_id, code)
+        for topic in request.topics or ()
+    ]
     return MetadataResponse(topics=topics, error_code=code)
 
 
@@ -47,8 +50,7 @@ def failed(ctx: RequestContext, request: MetadataRequest, code: ErrorCode) -> Me
 async def handle(ctx: RequestContext, request: MetadataRequest) -> MetadataResponse:
     catalog = ctx.services.catalog
     before = catalog.image
-    if ctx.version < 12 and any(t.name is None or t.topic_id != ZERO_UUID for t in request.topics or ()):
-        raise KafkaError(ErrorCode.INVALID_REQUEST, "topics are asked for by id from version 12 on")
+    _check_names(ctx.version, request)
     if request.topics is None or (ctx.version == 0 and not request.topics):
         found = [_described(request, before, topic) for topic in before.visible_topics()]
     else:
