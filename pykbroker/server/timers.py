@@ -38,6 +38,10 @@ class Timers:
         self._cancelled = 0
         self._sleep: trio.CancelScope | None = None
 
+    def __len__(self) -> int:
+        """Timers held, cancelled ones that are still to be thrown away included."""
+        return len(self._heap)
+
     def at(self, deadline: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` (which must not raise) when ``deadline`` has come."""
         timer = Timer(self, callback)
