@@ -11,6 +11,10 @@
 ``timestamps``       from a timestamp to an offset
 ``retention``        which segments may go
 ``epochs``           leader epochs and their start offsets
+``compaction``       of each key the last record: what to rewrite, and the outcome (files in, files out)
+``retaining``        which records of a batch compaction keeps
+``rewriting``        segments read and written by compaction
+``cleaner_worker``   compaction in a process of its own
 ``replacing``        a swap of segments for compacted ones that a crash cannot leave half done
 ``checkpoints``      the small files of a data directory
 ``files``            the one door to the file system, and a twin of it that fails on demand
