@@ -10,7 +10,8 @@ demands: an append that reaches that many unflushed records holds the watermark 
 flush thread has made it durable (``flush.ms=0`` is the same as ``flush.messages=1``; a larger
 ``flush.ms`` flushes in the background and holds nothing).  When a flush fails, nothing above the
 watermark is acknowledged and the partition refuses appends until a flush succeeds; each refused append
-asks for one.
+asks for one.  (After a full disk one will; after an I/O error none does before a restart, since the
+kernel has dropped what it could not write: the log sees to that.)
 """
 
 from __future__ import annotations
