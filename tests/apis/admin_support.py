@@ -14,6 +14,7 @@ from pykbroker.clock import MovableClock
 from pykbroker.config import BrokerConfig
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.partitions.manager import Partitions
+from pykbroker.protocol.codec import encode
 from pykbroker.protocol.schema import Message
 
 Q = TypeVar("Q", bound=Message)
@@ -21,10 +22,12 @@ R = TypeVar("R", bound=Message)
 
 
 async def served(handle: Handler[Q, R], ctx: RequestContext, request: Q) -> R:
-    """The answer of an async handler."""
-    answer = handle(ctx, request)
-    assert isinstance(answer, Awaitable)
-    return await answer
+    """The answer of an async handler, which must be one that this version can carry."""
+    waiting = handle(ctx, request)
+    assert isinstance(waiting, Awaitable)
+    answer = await waiting
+    encode(answer, ctx.version)
+    return answer
 
 
 def context(version: int, catalog: MemoryCatalog | None = None, *sets: str) -> RequestContext:
