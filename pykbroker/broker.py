@@ -28,7 +28,7 @@ from pykbroker.apis._fetch_sessions import FetchSessions
 from pykbroker.apis._registry import Services
 from pykbroker.catalog.changes import Elect, RegisterBroker
 from pykbroker.catalog.image import BrokerInfo, Image
-from pykbroker.catalog.local import LocalCatalog
+from pykbroker.catalog.local import CatalogError, LocalCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.clock import Clock, SystemClock
@@ -170,9 +170,16 @@ class Broker:
         """Open catalog and logs, and make the services on top of them."""
         config, clock = self.config, self.clock
         clean = identity.new or (config.data_dir / checkpoints.CLEAN_SHUTDOWN).exists()
-        catalog = await trio.to_thread.run_sync(
-            lambda: LocalCatalog.open(config.data_dir, config, cluster_id=identity.cluster_id, clock=clock)
-        )
+        try:
+            catalog = await trio.to_thread.run_sync(
+                lambda: LocalCatalog.open(
+                    config.data_dir, config, cluster_id=identity.cluster_id, clock=clock
+                )
+            )
+        except CatalogError as error:
+            raise StartError(
+                str(error), "The catalog says what exists: without it nothing can be served"
+            ) from error
         self._catalog = catalog
         if not clean:
             log.warning("the last stop was not clean: logs are recovered, leader epochs rise")
