@@ -106,6 +106,8 @@ class Opening:
                 await trio.to_thread.run_sync(self._open, key, configs[key], True)
                 self._done += size
                 self._running.pop(key, None)
+                if self._on_progress is not None:
+                    self._on_progress(self._done, self._total, directories.name_of(*key))
 
         async with trio.open_nursery() as nursery:
             for _ in range(THREADS):
