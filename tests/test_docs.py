@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from pykbroker.apis import _registry
+from tests.strangers import run_strangers_tests
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,4 +25,13 @@ def test_the_table_of_apis_is_what_is_served() -> None:
 def test_the_file_map_names_every_room() -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     rooms = {path.stem for path in (ROOT / "pykbroker").iterdir() if not path.name.startswith("__")}
-    assert {room for room in rooms if f"`{room}" not in text} == set()
+    assert {room for room in rooms if f"`pykbroker/{room}" not in text} == set()
+
+
+def test_the_programs_of_the_page_on_testing_work(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    tests, program = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    as_test = "def test_program():\n" + "".join(f"    {line}\n" for line in program.splitlines())
+    run_strangers_tests(pytester, monkeypatch, f"{tests}\n\n{as_test}").assert_outcomes(passed=4)
