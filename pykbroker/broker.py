@@ -243,8 +243,9 @@ class Broker:
                     task_status.started()
                     await self._stop.wait()
                     begun = time.monotonic()
+                    # First, so that members that wait for a rebalance are told, and hold nothing up.
+                    await services.groups.shutdown()
                     await server.drain(self.clock.monotonic() + DRAIN_S)
-                await services.groups.shutdown()
                 upkeep.cancel_scope.cancel()
             await services.partitions.shutdown()
             assert self._catalog is not None
