@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pykbroker.coordinator.shard_log import LogSlice, NewRecord, StoredRecord
 from pykbroker.log.errors import CorruptRange
 from pykbroker.protocol.schema import FileRegion
-from pykbroker.records.batch import BatchError, iter_headers
+from pykbroker.records.batch import BatchError, crc_ok, iter_headers
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.decode import iter_records
 
@@ -60,6 +60,10 @@ class PartitionLog:
         data = _bytes_of(found.records)
         for position, header in iter_headers(data):
             if header.is_control:
+                continue
+            if not crc_ok(data, position):
+                # Clients check what they fetch; nobody but us checks what we read.
+                self._report(header.base_offset, header.next_offset, "the CRC does not match")
                 continue
             try:
                 records += [

@@ -241,7 +241,6 @@ class Shard(Generic[C, A, M]):
                 await self.log.wait_high_watermark(offset)
             except KafkaError as error:
                 raise _as_coordinator(error) from error
-            if self.state is ShardState.RESIGNED:
-                raise KafkaError(ErrorCode.NOT_COORDINATOR)
+            # What the high watermark has passed is kept, even if this shard has resigned meanwhile.
             return
         raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{self.name}: not acknowledged in time")

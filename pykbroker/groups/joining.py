@@ -12,6 +12,7 @@ from pykbroker.groups.limits import GroupLimits
 from pykbroker.groups.messages import Join, Joined, Synced
 from pykbroker.groups.rebalance import complete_if_joined, generation_answer, prepare, rebalance_or_go_on
 from pykbroker.groups.states import GroupState
+from pykbroker.groups.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _join_with_id(draft: Draft, token: int, request: Join) -> None:
         # A leader that rejoins has seen something that its metadata does not show (new partitions).
         _wait(draft, token, request, member_id)
         what = "leader" if leads and same else "changed metadata of"
-        prepare(draft, f"{what} {member_id} joins; client says: {request.reason or 'nothing'}")
+        prepare(draft, f"{what} {member_id} joins; client says: {shown(request.reason)}")
 
 
 def _wait(draft: Draft, token: int, request: Join, member_id: str) -> None:
@@ -143,8 +144,11 @@ def _add(draft: Draft, token: int, request: Join, member_id: str) -> None:
     )
     draft.group = replace(draft.group.with_member(member), came_late=draft.group.came_late or late)
     draft.session(member_id, draft.limits.new_member_join_timeout_ms)
-    log.info("member joins: group=%s member=%s instance=%s", request.group_id, member_id, request.instance_id)
-    reason = f"new member {member_id}; client says: {request.reason or 'nothing'}"
+    log.info(
+        "member joins: group=%s member=%s instance=%s",
+        shown(request.group_id), shown(member_id), shown(request.instance_id),
+    )  # fmt: skip
+    reason = f"new member {member_id}; client says: {shown(request.reason)}"
     rebalance_or_go_on(draft, reason)
 
 
@@ -158,7 +162,10 @@ def _take_over(draft: Draft, token: int, request: Join, instance_id: str, old_id
     _wait(draft, token, request, new_id)
     draft.session(new_id)
     group = draft.group
-    log.info("static member restarted: group=%s member=%s instance=%s", group.group_id, new_id, instance_id)
+    log.info(
+        "static member restarted: group=%s member=%s instance=%s",
+        shown(group.group_id), shown(new_id), shown(instance_id),
+    )  # fmt: skip
     if group.state is GroupState.PREPARING:
         complete_if_joined(draft)
     elif group.state is GroupState.STABLE and group.best_protocol() == group.protocol:

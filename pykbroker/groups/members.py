@@ -11,6 +11,7 @@ from pykbroker.groups.group import Group
 from pykbroker.groups.messages import Heartbeat, Leave, Leaver, Left, Sync, Synced
 from pykbroker.groups.rebalance import complete_if_joined, prepare, remove
 from pykbroker.groups.states import GroupState
+from pykbroker.groups.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def _assign(draft: Draft, assignments: dict[str, bytes]) -> None:
         draft.session(member.member_id)
     target = draft.group.moved(GroupState.STABLE, draft.now_ms)
     draft.write(target)
-    log.info("assigned: group=%s generation=%d members=%d", target.group_id, target.generation, len(members))
+    log.info(
+        "assigned: group=%s generation=%d members=%d", shown(target.group_id), target.generation, len(members)
+    )
 
 
 def _assignment_answer(group: Group, assignment: bytes) -> Synced:
@@ -111,7 +114,8 @@ def _leave_one(draft: Draft, leaver: Leaver) -> ErrorCode:
         except KafkaError as error:
             return error.code
     log.info(
-        "member leaves: group=%s member=%s reason=%s", group.group_id, member_id, leaver.reason or "not given"
-    )
+        "member leaves: group=%s member=%s reason=%s",
+        shown(group.group_id), shown(member_id), shown(leaver.reason),
+    )  # fmt: skip
     remove(draft, member_id)
     return ErrorCode.NONE

@@ -97,8 +97,11 @@ def check_commit(group: Group | None, request: Commit) -> None:
 
 
 def commit_error(wanted: OffsetToCommit, limits: GroupLimits) -> ErrorCode:
-    """Whether one offset is fit to be kept; NONE if so."""
-    if len(wanted.metadata) > limits.offset_metadata_max_bytes:
+    """Whether one offset is fit to be kept; NONE if so.
+
+    Despite the setting's name Kafka counts UTF-16 units, as Java's strings do.
+    """
+    if len(wanted.metadata.encode("utf-16-le", "surrogatepass")) // 2 > limits.offset_metadata_max_bytes:
         return ErrorCode.OFFSET_METADATA_TOO_LARGE
     return ErrorCode.NONE
 

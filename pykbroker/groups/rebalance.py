@@ -14,6 +14,7 @@ from pykbroker.groups.draft import Draft, TimerKind
 from pykbroker.groups.group import Group, Member
 from pykbroker.groups.messages import Joined, Synced
 from pykbroker.groups.states import GroupState
+from pykbroker.groups.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,12 @@ def prepare(draft: Draft, reason: str) -> None:
     draft.stop(TimerKind.SYNC)
     draft.group = replace(draft.group.moved(GroupState.PREPARING, draft.now_ms), pending_sync=frozenset())
     group = draft.group
-    log.info("rebalancing: group=%s generation=%d reason=%s", group.group_id, group.generation, reason)
+    log.info(
+        "rebalancing: group=%s generation=%d reason=%s",
+        shown(group.group_id),
+        group.generation,
+        shown(reason),
+    )
     if first:
         delay = draft.limits.initial_rebalance_delay_ms
         left = max(group.rebalance_timeout_ms - delay, 0)
@@ -92,7 +98,7 @@ def complete_join(draft: Draft) -> None:
     elif _has_present_leader(draft):
         _begin_generation(draft)
     else:
-        log.warning("no member rejoined, waiting on: group=%s", draft.group.group_id)
+        log.warning("no member rejoined, waiting on: group=%s", shown(draft.group.group_id))
         draft.start(TimerKind.JOIN, draft.group.rebalance_timeout_ms)
 
 
@@ -103,7 +109,11 @@ def _remove_absent(draft: Draft) -> None:
         if member.join_token is None and member.instance_id is None
     ]
     if absent:
-        log.info("members did not rejoin: group=%s members=%s", draft.group.group_id, ",".join(absent))
+        log.info(
+            "members did not rejoin: group=%s members=%s",
+            shown(draft.group.group_id),
+            shown(",".join(absent)),
+        )
         draft.group = draft.group.without(*absent)
         for member_id in absent:
             draft.stop(TimerKind.SESSION, member_id)
@@ -112,7 +122,7 @@ def _remove_absent(draft: Draft) -> None:
 def _become_empty(draft: Draft) -> None:
     """The last member is gone.  The group stays, for its offsets, and remembers its protocol type."""
     group = draft.group
-    log.info("empty: group=%s generation=%d", group.group_id, group.generation + 1)
+    log.info("empty: group=%s generation=%d", shown(group.group_id), group.generation + 1)
     target = replace(group, generation=group.generation + 1, protocol=None, leader=None)
     draft.write(target.moved(GroupState.EMPTY, draft.now_ms))
 
@@ -121,7 +131,7 @@ def _has_present_leader(draft: Draft) -> bool:
     group = draft.group
     present = [member for member in group.members.values() if member.join_token is not None]
     if present and all(member.member_id != group.leader for member in present):
-        log.info("new leader: group=%s member=%s", group.group_id, present[0].member_id)
+        log.info("new leader: group=%s member=%s", shown(group.group_id), shown(present[0].member_id))
         draft.group = replace(group, leader=present[0].member_id)
     return bool(present)
 
@@ -141,7 +151,7 @@ def _begin_generation(draft: Draft) -> None:
     draft.start(TimerKind.SYNC, group.rebalance_timeout_ms)
     log.info(
         "new generation: group=%s generation=%d members=%d protocol=%s leader=%s",
-        group.group_id, group.generation, len(members), protocol, group.leader,
+        shown(group.group_id), group.generation, len(members), shown(protocol), shown(group.leader),
     )  # fmt: skip
 
 
@@ -180,7 +190,7 @@ def session_over(draft: Draft, member_id: str) -> None:
     member = group.members.get(member_id)
     if member is None or _is_waiting(member):
         return
-    log.info("session over: group=%s member=%s", group.group_id, member_id)
+    log.info("session over: group=%s member=%s", shown(group.group_id), shown(member_id))
     remove(draft, member_id)
     if draft.group.state is not GroupState.PREPARING:
         prepare(draft, f"session of {member_id} is over")

@@ -109,7 +109,7 @@ def test_an_empty_log_is_loaded_without_waiting() -> None:
 def test_answers_wait_for_the_high_watermark_and_so_do_views() -> None:
     async def story() -> None:
         log = MemoryLog()
-        shard = Shard("test-0", Counter(), log, MovableClock(), commit_timeout_s=60)
+        shard: CountShard = Shard("test-0", Counter(), log, MovableClock(), commit_timeout_s=60)
         await shard.elected(0)
         log.held = True
         found: list[int] = []

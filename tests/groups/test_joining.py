@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pykbroker.errors import ErrorCode, KafkaError
@@ -10,6 +12,9 @@ from pykbroker.groups.states import GroupState
 from tests.groups.world import RANGE, World, subscription
 
 OTHER = (Protocol("range", subscription("t", "u")),)
+
+
+Refused = tuple[tuple[Callable[[], object], ErrorCode], ...]
 
 
 def refusal(world: World, *args: str, **options: object) -> ErrorCode:
@@ -123,13 +128,14 @@ class TestSync:
     def test_what_is_refused(self) -> None:
         world = World()
         member, _ = world.enter()
-        for ask, code in [
+        cases: Refused = (
             (lambda: world.sync(member, 2), ErrorCode.ILLEGAL_GENERATION),
             (lambda: world.sync("nobody", 1), ErrorCode.UNKNOWN_MEMBER_ID),
             (lambda: world.sync(member, 1, group="other"), ErrorCode.UNKNOWN_MEMBER_ID),
             (lambda: world.sync(member, 1, group=""), ErrorCode.INVALID_GROUP_ID),
             (lambda: world.sync(member, 1, protocol="sticky"), ErrorCode.INCONSISTENT_GROUP_PROTOCOL),
-        ]:
+        )
+        for ask, code in cases:
             with pytest.raises(KafkaError) as info:
                 ask()
             assert info.value.code is code
@@ -165,12 +171,13 @@ class TestHeartbeat:
     def test_what_is_refused(self) -> None:
         world = World()
         (member,) = world.stable()
-        for ask, code in [
+        cases: Refused = (
             (lambda: world.heartbeat(member, 7), ErrorCode.ILLEGAL_GENERATION),
             (lambda: world.heartbeat("nobody", 1), ErrorCode.UNKNOWN_MEMBER_ID),
             (lambda: world.heartbeat(member, 1, group="other"), ErrorCode.UNKNOWN_MEMBER_ID),
             (lambda: world.heartbeat(member, 1, group=""), ErrorCode.INVALID_GROUP_ID),
-        ]:
+        )
+        for ask, code in cases:
             with pytest.raises(KafkaError) as info:
                 ask()
             assert info.value.code is code
@@ -209,7 +216,7 @@ class TestStatic:
     def test_the_old_id_is_fenced(self) -> None:
         world, old, _ = self.start()
         world.join(instance="i")
-        for ask, code in [
+        cases: Refused = (
             (lambda: world.heartbeat(old, 2, instance="i"), ErrorCode.FENCED_INSTANCE_ID),
             (lambda: world.heartbeat(old, 2), ErrorCode.UNKNOWN_MEMBER_ID),
             (lambda: world.sync(old, 2, instance="i"), ErrorCode.FENCED_INSTANCE_ID),
@@ -218,7 +225,8 @@ class TestStatic:
                 lambda: world.commit(1, member_id=old, generation=2, instance="i"),
                 ErrorCode.FENCED_INSTANCE_ID,
             ),
-        ]:
+        )
+        for ask, code in cases:
             with pytest.raises(KafkaError) as info:
                 ask()
             assert info.value.code is code

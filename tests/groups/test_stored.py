@@ -47,7 +47,7 @@ def test_a_group_is_written_in_version_3() -> None:
     assert version_of(record.value) == 3
     group = world.replayed().groups["g"]
     assert group.state is GroupState.STABLE
-    assert group.subscribed == {"t"}
+    assert group.subscribed == frozenset({"t"})
     assert [m.assignment.decode() for m in group.members.values()] == list(group.members)
 
 
