@@ -7,7 +7,7 @@ one proposal (one sync), what cannot gets its own error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,14 +22,8 @@ from pykbroker.catalog.changes import (
     encode,
 )
 from pykbroker.catalog.draft import Draft
-from pykbroker.catalog.image import (
-    CONSUMER_OFFSETS,
-    INTERNAL,
-    TRANSACTION_STATE,
-    Image,
-    Topic,
-    new_topic_id,
-)
+from pykbroker.catalog.image import INTERNAL, Image, Topic, new_topic_id
+from pykbroker.catalog.internal import internal_topic
 from pykbroker.config import ConfigError
 from pykbroker.config.topic import check_topic_overrides
 from pykbroker.errors import ErrorCode, KafkaError
@@ -101,8 +95,9 @@ class TopicAdmin:
 
         Raises KafkaError when the catalog cannot be written.
         """
+        config = self._catalog.broker_config
         image = await self._catalog.update(
-            lambda image: [] if name in image.topics else [self._internal(image, name)]
+            lambda image: [] if name in image.topics else [internal_topic(config, image, name)]
         )
         return image.topics[name]
 
@@ -223,29 +218,6 @@ class TopicAdmin:
         except ConfigError as error:
             raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
         return overrides
-
-    def _internal(self, image: Image, name: str) -> CreateTopic:
-        config = self._catalog.broker_config
-        partitions = 1
-        overrides: Mapping[str, str] = {"cleanup.policy": "compact"}
-        if name == CONSUMER_OFFSETS:
-            partitions = config.offsets_topic_num_partitions
-            overrides = {
-                "cleanup.policy": "compact",
-                "compression.type": "producer",
-                "segment.bytes": str(config.offsets_topic_segment_bytes),
-            }
-        elif name == TRANSACTION_STATE:
-            partitions = config.transaction_state_log_num_partitions
-            overrides = {
-                "cleanup.policy": "compact",
-                "compression.type": "uncompressed",
-                "min.insync.replicas": str(config.transaction_state_log_min_isr),
-                "segment.bytes": str(config.transaction_state_log_segment_bytes),
-                "unclean.leader.election.enable": "false",
-            }
-        replicas = placement.spread(partitions, 1, image.brokers)
-        return CreateTopic(name=name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
 
 
 def _deletion(image: Image, target: str | bytes) -> tuple[Change, Callable[[Image], Topic]]:
