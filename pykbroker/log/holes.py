@@ -44,6 +44,18 @@ def find(holes: Sequence[Hole], offset: int) -> Hole | None:
     return holes[i] if i >= 0 and offset < holes[i].next_offset else None
 
 
+def covered(holes: Iterable[Hole], found: Hole) -> bool:
+    """Whether ``found`` says nothing that ``holes`` do not say."""
+    return any(
+        hole.segment == found.segment
+        and hole.first_offset <= found.first_offset
+        and found.next_offset <= hole.next_offset
+        and hole.position <= found.position
+        and found.end_position <= hole.end_position
+        for hole in holes
+    )
+
+
 def merge(holes: Iterable[Hole], found: Hole) -> list[Hole]:
     """``holes`` with ``found`` in its place; known holes that it overlaps become part of it."""
     kept: list[Hole] = []

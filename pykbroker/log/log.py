@@ -33,7 +33,7 @@ from pykbroker.log.descriptors import Descriptors, shared
 from pykbroker.log.epochs import LeaderEpochs
 from pykbroker.log.errors import CorruptRange, OffsetOutOfRange, StorageError
 from pykbroker.log.files import Files
-from pykbroker.log.holes import Hole, find, merge
+from pykbroker.log.holes import Hole, covered, find, merge
 from pykbroker.log.indexes import ENTRY_SIZE, TIME_ENTRY_SIZE
 from pykbroker.log.reading import SMALL, Cursor, Suspicious, read_first, read_large, read_small, region
 from pykbroker.log.recovery import Loaded, Loader, Progress, place_holes
@@ -61,6 +61,7 @@ T = TypeVar("T")
 
 _MAX_RELATIVE = 0x7FFF_FFFF
 _MAX_HINTS = 256
+_MAX_ACCEPTED = 4096
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -124,6 +125,7 @@ class Log:
         """Holes, sorted; replaced as a whole when one is found."""
         self._snapshots = loaded.snapshots
         self._hints: dict[int, tuple[Segment, int]] = {}
+        self._accepted: set[tuple[int, int]] = set()
         self._epochs_trusted = True
         self._tail_dirty = False
         self._new_names = loaded.new_names
@@ -379,10 +381,12 @@ class Log:
                 try:
                     return step(strict)
                 except Suspicious as e:
-                    found = self._examine(e.segment, e.position)
-                    if not found and not strict:
+                    if not strict:
                         raise CorruptRange(self._unreadable(e.segment, e.position)) from None
-                    strict = found
+                    place = e.segment.base_offset, e.position
+                    if not self._examine(e.segment, e.position, e.previous):
+                        strict = place not in self._accepted
+                        self._accept(place)
         except OSError as e:
             raise self._failed("read", e) from e
 
@@ -403,16 +407,16 @@ class Log:
                     if hole.first_offset > offset:
                         limit, limit_offset = hole.position, hole.first_offset
                         break
-            epochs = self.epochs if self._epochs_trusted else None
+            cursor = self._cursor(segment, limit, upper, strict)
             if hint is not None and hint[0] is segment and hint[1] <= limit:
-                cursor = Cursor(segment, epochs, hint[1], offset, limit, upper, strict)
-            elif offset <= segment.base_offset:
-                cursor = Cursor(segment, epochs, 0, segment.base_offset, limit, upper, strict)
-            else:
-                cursor = Cursor(segment, epochs, 0, segment.base_offset, limit, upper, strict)
+                cursor.position = cursor.previous = hint[1]
+                cursor.expected = offset
+            elif offset > segment.base_offset:
                 cursor.locate(offset)
             if cursor.position < limit:
                 break
+            if segment is self._active and limit == segment.size and strict:
+                raise Suspicious(segment, limit, cursor.previous)
             # Nothing at or behind the offset in this segment: compaction took it.
             if limit < segment.size:
                 hole = find(self.damage, limit_offset)
@@ -422,6 +426,12 @@ class Log:
             if i == len(self._segments):
                 return LogRead(b"", 0, offset, offset)
         return self._take(cursor, offset, max_bytes, min(end_offset, self.log_end_offset), first_whole)
+
+    def _cursor(self, segment: Segment, limit: int, upper: int, strict: bool) -> Cursor:
+        """A cursor at the segment's start."""
+        epochs = self.epochs if self._epochs_trusted else None
+        accepted = None if "compact" in self._config.cleanup_policy else self._accepted
+        return Cursor(segment, epochs, 0, segment.base_offset, limit, upper, accepted, strict)
 
     def _take(
         self, cursor: Cursor, offset: int, max_bytes: int, end_offset: int, first_whole: bool
@@ -450,8 +460,10 @@ class Log:
                 records = region(segment, start, size)
         if not size:
             return LogRead(b"", 0, offset, offset)
-        if cursor.position >= segment.size:
-            cursor.expected = max(cursor.expected, cursor.upper if segment.sealed else 0)
+        if cursor.position >= segment.size and cursor.expected != cursor.upper:
+            if not segment.sealed and cursor.strict:  # compaction takes no batch from the active one
+                raise Suspicious(segment, cursor.position, cursor.previous)
+            cursor.expected = cursor.upper
         self._hint(cursor.expected, segment, cursor.position)
         if isinstance(records, bytes):
             first = int.from_bytes(records[:8], "big")
@@ -465,15 +477,7 @@ class Log:
         hint = self._hints.get(offset)
         if hint is not None and hint[0] is cursor.segment:
             return hint[1]
-        other = Cursor(
-            cursor.segment,
-            cursor.epochs,
-            0,
-            cursor.segment.base_offset,
-            cursor.limit,
-            cursor.upper,
-            cursor.strict,
-        )
+        other = self._cursor(cursor.segment, cursor.limit, cursor.upper, cursor.strict)
         other.locate(offset)
         self._hint(offset, cursor.segment, other.position)
         return max(other.position, cursor.position)
@@ -487,13 +491,19 @@ class Log:
 
     # -- damage
 
-    def _examine(self, segment: Segment, position: int) -> bool:
-        """Look closely at the bytes around ``position``; True if a hole was found or an index made
-        anew, False if all is as it should be (then leader epochs are not insisted on any more)."""
+    def _accept(self, place: tuple[int, int]) -> None:
+        """What was suspicious at ``place`` (segment and position) is as it should be."""
+        if len(self._accepted) >= _MAX_ACCEPTED:
+            self._accepted.clear()
+        self._accepted.add(place)
+
+    def _examine(self, segment: Segment, position: int, previous: int) -> bool:
+        """Look closely at the bytes from ``previous`` to behind ``position``; True if a hole was found
+        or an index made anew, False if all is as it should be."""
         self._hints.clear()
         i = self._segments.index(segment)
         upper = self._bases[i + 1] if i + 1 < len(self._bases) else self.log_end_offset
-        start, expected = self._edge_before(segment, position)
+        start, expected = self._edge_before(segment, previous)
         limits = Limits(
             segment=segment.base_offset,
             upper=upper,
@@ -530,12 +540,15 @@ class Log:
                     reason=result.torn,
                 )
             )
-        new = [hole for hole in found if hole not in self.damage]
+        new = [hole for hole in found if not covered(self.damage, hole)]
         for hole in new:
             self._add_hole(hole)
         repaired = self._repair_index(segment, dict(batches), position)
         if not new and not repaired:
-            self._epochs_trusted = False
+            header = segment.header_at(position)
+            if header is not None and self.epochs.epoch_for(header.base_offset) != header.leader_epoch:
+                log.warning("leader epochs do not fit the records: directory=%s", self.directory)
+                self._epochs_trusted = False
         return bool(new) or repaired
 
     def _edge_before(self, segment: Segment, position: int) -> tuple[int, int]:
@@ -709,6 +722,7 @@ class Log:
             self._cuts += 1
             self.recovery_point = min(self.recovery_point, end)
         self._hints.clear()
+        self._accepted.clear()
         self._tail_dirty = False
         self.log_end_offset = end
         self.log_start_offset = min(self.log_start_offset, end)
@@ -872,6 +886,7 @@ class Log:
         self._bases[first:last] = list(cleaned)
         self._unsynced = [s for s in self._unsynced if s not in gone]
         self._hints.clear()
+        self._accepted.clear()
         kept = [hole for hole in self.damage if hole.segment not in old]
         if len(kept) != len(self.damage):
             log.warning("damaged bytes cleaned away: directory=%s segments=%s", self.directory, old)

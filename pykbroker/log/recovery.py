@@ -22,7 +22,7 @@ from pykbroker.log import replacing
 from pykbroker.log.descriptors import Descriptors
 from pykbroker.log.epochs import LeaderEpochs
 from pykbroker.log.files import Files
-from pykbroker.log.holes import Hole, merge
+from pykbroker.log.holes import Hole, covered, merge
 from pykbroker.log.indexes import OffsetIndex
 from pykbroker.log.scan import Anchors, Limits, Result, Source, scan
 from pykbroker.log.segment import DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, Segment, file_name, offset_of
@@ -293,7 +293,7 @@ class Loader:
             segment.forget_indexes()
 
     def _add_hole(self, loaded: Loaded, hole: Hole) -> None:
-        if hole in loaded.holes:
+        if covered(loaded.holes, hole):
             return
         log.error(
             "damage found: file=%s/%s position=%d bytes=%d offsets=%d-%d reason=%r",

@@ -245,8 +245,12 @@ class _Scanner:
             if new_epoch and epoch >= 0 and len(self.limits.epochs):
                 return f"leader epoch {header.leader_epoch} is not in the checkpoint"
             return None
-        if self._good(behind, header.next_offset, header.leader_epoch):
-            return None
+        follower = self._good(behind, header.next_offset, header.leader_epoch)
+        if follower is not None:
+            # A checkpoint that is right about the next batch is right about this one.
+            lone = new_epoch and follower.leader_epoch != header.leader_epoch
+            known = self.limits.epochs.epoch_for(header.base_offset) is not None
+            return text if lone and known and self._epoch_known(follower) else None
         if self._good(behind, expected, epoch):
             return text
         after = self.raw(behind)
