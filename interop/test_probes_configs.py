@@ -213,3 +213,51 @@ def test_validate_only_changes_nothing(connection: Connection, topic: str) -> No
 
     assert (code("1000"), code("soon")) == (0, INVALID_CONFIG)
     assert value_of(connection, TOPIC, topic, "retention.ms") == ("604800000", SOURCE_DEFAULT)
+
+
+VALUES = {
+    "cleanup.policy": {
+        "compact,delete": True,
+        "": True,
+        "delete,delete": True,
+        "none": False,
+        "Delete": False,
+    },
+    "compression.gzip.level": {"-1": True, "0": False, "1": True, "9": True, "10": False},
+    "compression.type": {"zstd": True, "uncompressed": True, "producer": True, "zip": False, "Gzip": False},
+    "delete.retention.ms": {"-1": False, "0": True},
+    "file.delete.delay.ms": {"-1": False, "0": True},
+    "flush.messages": {"0": False, "1": True},
+    "index.interval.bytes": {"-1": False, "0": True},
+    "max.compaction.lag.ms": {"0": False, "1": True},
+    "max.message.bytes": {"-1": False, "0": True, "2147483648": False},
+    "message.downconversion.enable": {"true": False},
+    "message.format.version": {"2.8": False},
+    "message.timestamp.after.max.ms": {"-1": False, "0": True},
+    "message.timestamp.type": {"LogAppendTime": True, "logappendtime": False},
+    "min.cleanable.dirty.ratio": {"-0.1": False, "0": True, "1": True, "1.1": False},
+    "min.compaction.lag.ms": {"-1": False, "0": True},
+    "min.insync.replicas": {"0": False, "1": True},
+    "preallocate": {"TRUE": True, "yes": False},
+    "retention.bytes": {"-2": True, "-1": True, "0": True},
+    "retention.ms": {"-2": False, "-1": True, "0": True, "1.5": False},
+    "segment.bytes": {"1048575": False, "1048576": True},
+    "segment.index.bytes": {"3": False, "4": True},
+    "segment.jitter.ms": {"-1": False, "0": True},
+    "segment.ms": {"0": False, "1": True},
+    "unclean.leader.election.enable": {"true": True, "maybe": False},
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_that_a_topic_config_may_have(connection: Connection, name: str) -> None:
+    """The limits of numbers; names of choices are spelled exactly, booleans in any case."""
+
+    def is_accepted(value: str) -> bool:
+        config = {"name": name, "value": value}
+        wanted = {"name": unique("v"), "num_partitions": 1, "replication_factor": 1, "configs": [config]}
+        (part,) = connection.ask("create_topics", 7, topics=[wanted], timeout=5000, validate_only=True).topics
+        assert part.error_code in (0, INVALID_CONFIG)
+        return bool(part.error_code == 0)
+
+    assert {value: is_accepted(value) for value in VALUES[name]} == VALUES[name]

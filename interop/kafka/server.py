@@ -120,7 +120,10 @@ class ApacheKafka:
         self._new_archive = None
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, no clean-shutdown mark is left; does nothing when not running."""
+        """SIGKILL: nothing is flushed, no clean-shutdown mark is left; does nothing when not running.
+
+        The next start takes 10 seconds, until the controller has given up the old broker's session. The
+        settings ``broker.session.timeout.ms`` and ``broker.heartbeat.interval.ms`` shorten that."""
         if self._process is None:
             return
         self._process.kill()

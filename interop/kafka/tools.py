@@ -16,6 +16,8 @@ _PROBLEMS = re.compile(
     r"|\w+(?:Exception|Error):",
     re.IGNORECASE,
 )
+# The summary of files with gaps between offsets: normal after compaction.
+_GAPS = "Non-consecutive offsets in"
 # What follows is the user's and may say anything.
 _DATA = re.compile(r" headerKeys: | key: | payload: ")
 
@@ -36,16 +38,26 @@ def find_problems(output: str) -> list[str]:
     return [line for line in output.splitlines() if _PROBLEMS.search(_DATA.split(line)[0])]
 
 
-def dump_log(*files: Path, print_data: bool = True, deep: bool = True, offsets_decoder: bool = False) -> Dump:
+def dump_log(
+    *files: Path,
+    print_data: bool = True,
+    deep: bool = True,
+    offsets_decoder: bool = False,
+    compacted: bool | None = None,
+) -> Dump:
     """Dumps segment, index, time index, or producer-snapshot files.
 
     ``deep`` walks the records inside batches (and so decompresses them), ``print_data`` prints them,
-    ``offsets_decoder`` reads them as ``__consumer_offsets``. Raises MissingToolError without Java or jars.
-    """
+    ``offsets_decoder`` reads them as ``__consumer_offsets``. Offsets that are not consecutive are a problem
+    unless the files are ``compacted``, which those of the offsets topic are unless said otherwise. Raises
+    MissingToolError without Java or jars."""
     options = ["--print-data-log"] if print_data else []
     options += ["--deep-iteration"] if deep else []
     options += ["--offsets-decoder"] if offsets_decoder else []
-    return _run(files, options)
+    dump = _run(files, options)
+    if compacted or (compacted is None and offsets_decoder):
+        dump = dump._replace(problems=[line for line in dump.problems if not line.startswith(_GAPS)])
+    return dump
 
 
 def verify_index(*files: Path) -> Dump:
