@@ -241,7 +241,7 @@ VALUES = {
     "preallocate": {"TRUE": True, "yes": False},
     "retention.bytes": {"-2": True, "-1": True, "0": True},
     "retention.ms": {"-2": False, "-1": True, "0": True, "1.5": False},
-    "segment.bytes": {"1048575": False, "1048576": True},
+    "segment.bytes": {"0": False, "1048576": True},
     "segment.index.bytes": {"3": False, "4": True},
     "segment.jitter.ms": {"-1": False, "0": True},
     "segment.ms": {"0": False, "1": True},
@@ -261,3 +261,11 @@ def test_values_that_a_topic_config_may_have(connection: Connection, name: str) 
         return bool(part.error_code == 0)
 
     assert {value: is_accepted(value) for value in VALUES[name]} == VALUES[name]
+
+
+def test_small_segments(broker: Broker, connection: Connection) -> None:
+    """Apache Kafka refuses less than 1 MiB; pykbroker allows it, so that tests can roll often."""
+    config = {"name": "segment.bytes", "value": "1048575"}
+    wanted = {"name": unique("v"), "num_partitions": 1, "replication_factor": 1, "configs": [config]}
+    (part,) = connection.ask("create_topics", 7, topics=[wanted], timeout=5000, validate_only=True).topics
+    assert part.error_code == broker.expect(apache_kafka=INVALID_CONFIG, pykbroker=0)
