@@ -228,9 +228,10 @@ class Log:
         end_offset = last.base_offset + last.last_offset_delta + 1
         try:
             active = self._active
-            if active.size and self._is_full(active, size, end_offset - 1, headers, now_ms):
-                self._roll(now_ms)
-                active = self._active
+            if end_offset - 1 - active.base_offset > _MAX_RELATIVE:
+                active = self._roll_to(first.base_offset, now_ms)
+            elif active.size and self._is_full(active, size, headers, now_ms):
+                active = self._roll_to(self.log_end_offset, now_ms)
             if self.epochs.dirty or last.leader_epoch != self.epochs.latest:
                 self._begin_epochs(headers)
             if self._tail_dirty:
@@ -261,12 +262,9 @@ class Log:
         if len(index) - index.saved >= SAVE_EVERY:
             active.save_indexes()
 
-    def _is_full(
-        self, active: Segment, size: int, last_offset: int, headers: Sequence[BatchHeader], now_ms: int
-    ) -> bool:
+    def _is_full(self, active: Segment, size: int, headers: Sequence[BatchHeader], now_ms: int) -> bool:
         if (
             active.size + size > self._segment_bytes
-            or last_offset - active.base_offset > _MAX_RELATIVE
             or len(active.index) >= self._max_entries
             or len(active.time_index) >= self._max_time_entries
         ):
@@ -309,15 +307,15 @@ class Log:
         if not self._active.size:
             return
         try:
-            self._roll(now_ms)
+            self._roll_to(self.log_end_offset, now_ms)
         except OSError as e:
             raise self._failed("roll", e) from e
 
-    def _roll(self, now_ms: int) -> None:
+    def _roll_to(self, base_offset: int, now_ms: int) -> Segment:
         if self._tail_dirty:
             self._cut_tail()
         old = self._active
-        segment = self._new_segment(self.log_end_offset, now_ms)
+        segment = self._new_segment(base_offset, now_ms)
         old.finish()
         old.sealed = True
         self._descriptors.indexes_loaded(old, len(old.index))
@@ -327,6 +325,7 @@ class Log:
         self._bases.append(segment.base_offset)
         self._active = segment
         log.debug("segment rolled: directory=%s base_offset=%d", self.directory, segment.base_offset)
+        return segment
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         segment = Segment(self.directory, base_offset, 0, self._files, self._descriptors)
@@ -407,7 +406,7 @@ class Log:
                     if hole.first_offset > offset:
                         limit, limit_offset = hole.position, hole.first_offset
                         break
-            cursor = self._cursor(segment, limit, upper, strict)
+            cursor = self._cursor(segment, limit, limit_offset, upper, strict)
             if hint is not None and hint[0] is segment and hint[1] <= limit:
                 cursor.position = cursor.previous = hint[1]
                 cursor.expected = offset
@@ -427,11 +426,11 @@ class Log:
                 return LogRead(b"", 0, offset, offset)
         return self._take(cursor, offset, max_bytes, min(end_offset, self.log_end_offset), first_whole)
 
-    def _cursor(self, segment: Segment, limit: int, upper: int, strict: bool) -> Cursor:
+    def _cursor(self, segment: Segment, limit: int, limit_offset: int, upper: int, strict: bool) -> Cursor:
         """A cursor at the segment's start."""
         epochs = self.epochs if self._epochs_trusted else None
         accepted = None if "compact" in self._config.cleanup_policy else self._accepted
-        return Cursor(segment, epochs, 0, segment.base_offset, limit, upper, accepted, strict)
+        return Cursor(segment, epochs, 0, segment.base_offset, limit, limit_offset, upper, accepted, strict)
 
     def _take(
         self, cursor: Cursor, offset: int, max_bytes: int, end_offset: int, first_whole: bool
@@ -443,11 +442,11 @@ class Log:
             records = read_small(cursor, max_bytes, end_offset)
             size = len(records)
         else:
-            stop = cursor.limit
-            if end_offset < cursor.upper:
-                cursor.limit = self._position_of(cursor, end_offset)
+            whole = cursor.limit, cursor.limit_offset
+            if end_offset < cursor.limit_offset:
+                cursor.limit, cursor.limit_offset = self._position_of(cursor, end_offset), end_offset
             size = read_large(cursor, max_bytes, end_offset)
-            cursor.limit = stop
+            cursor.limit, cursor.limit_offset = whole
             if 0 < size <= SMALL:
                 records = self._files.pread(segment.descriptor().fd, size, start)
             elif size:
@@ -460,10 +459,10 @@ class Log:
                 records = region(segment, start, size)
         if not size:
             return LogRead(b"", 0, offset, offset)
-        if cursor.position >= segment.size and cursor.expected != cursor.upper:
+        if cursor.position >= cursor.limit and cursor.expected != cursor.limit_offset:
             if not segment.sealed and cursor.strict:  # compaction takes no batch from the active one
                 raise Suspicious(segment, cursor.position, cursor.previous)
-            cursor.expected = cursor.upper
+            cursor.expected = cursor.limit_offset
         self._hint(cursor.expected, segment, cursor.position)
         if isinstance(records, bytes):
             first = int.from_bytes(records[:8], "big")
@@ -477,7 +476,7 @@ class Log:
         hint = self._hints.get(offset)
         if hint is not None and hint[0] is cursor.segment:
             return hint[1]
-        other = self._cursor(cursor.segment, cursor.limit, cursor.upper, cursor.strict)
+        other = self._cursor(cursor.segment, cursor.limit, cursor.limit_offset, cursor.upper, cursor.strict)
         other.locate(offset)
         self._hint(offset, cursor.segment, other.position)
         return max(other.position, cursor.position)
@@ -812,7 +811,7 @@ class Log:
             if not count:
                 return []
             if count == len(self._segments):
-                self._roll(now_ms)
+                self._roll_to(self.log_end_offset, now_ms)
             return self._delete_first(count)
         except OSError as e:
             raise self._failed("retention", e) from e

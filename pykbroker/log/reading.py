@@ -44,14 +44,14 @@ class Suspicious(Exception):
 class Cursor:
     """A walk through one segment: from where, up to where, and what is expected.
 
-    ``limit``: bytes of the segment that may be read (its size, or the next hole); ``upper``: the
-    offset behind the segment.  ``accepted``: positions where a gap was looked at closely, and is as it
+    ``limit``: bytes of the segment that may be read (its size, or the next hole), ``limit_offset``: the
+    offset there; ``upper``: the offset behind the segment.  ``accepted``: positions where a gap was looked at closely, and is as it
     should be; None where compaction leaves gaps.  ``strict`` false: only the structure is checked.
     """
 
     __slots__ = (
-        "accepted", "count", "epochs", "expected", "limit", "position", "previous", "segment", "strict",
-        "upper",
+        "accepted", "count", "epochs", "expected", "limit", "limit_offset", "position", "previous", "segment",
+        "strict", "upper",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Cursor:
         position: int,
         expected: int,
         limit: int,
+        limit_offset: int,
         upper: int,
         accepted: set[tuple[int, int]] | None,
         strict: bool,
@@ -70,6 +71,7 @@ class Cursor:
         self.position = self.previous = position
         self.expected = expected
         self.limit = limit
+        self.limit_offset = limit_offset
         self.upper = upper
         self.accepted = accepted
         self.strict = strict
@@ -243,7 +245,7 @@ def _expect(cursor: Cursor, known: bool) -> None:
     if known:
         return
     if cursor.position >= cursor.limit:
-        cursor.expected = cursor.upper
+        cursor.expected = cursor.limit_offset
         return
     header = cursor.segment.header_at(cursor.position)
     if header is None:

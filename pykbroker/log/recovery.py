@@ -158,31 +158,20 @@ class Loader:
     def _tail_is_sound(self, loaded: Loaded) -> bool:
         """Whether the active segment ends as it should; sets the log end and its largest timestamp."""
         active = loaded.segments[-1]
-        try:
-            last, position = active.last_index_entry()
-            active.largest_timestamp()
-            active.max_timestamp = max(active.max_timestamp, -1)
-        except OSError as e:
-            log.warning("index not readable: file=%s error=%s", active.path, e)
-            return False
-        if position >= active.size > 0:
-            return False
+        position = active.index.positions[-1] if len(active.index) else 0
+        active.largest_timestamp()
         expected = active.base_offset
         end = position
         for at, header in active.headers(position):
-            if at == position and position > 0:
-                if header.last_offset != last:
-                    return False
-            elif not self._continues(header, expected, loaded.holes):
+            if (at > position or not position) and not self._continues(header, expected, loaded.holes):
                 return False
             expected, end = header.next_offset, at + header.size
-            if header.max_timestamp > active.max_timestamp:
-                active.max_timestamp, active.max_timestamp_offset = header.max_timestamp, header.last_offset
         for hole in active.holes:
             if hole.position <= end and hole.end_position >= end and hole.first_offset <= expected:
                 expected, end = max(expected, hole.next_offset), hole.end_position
         loaded.log_end = expected
         active.since_index = end - position
+        active.release_large_indexes()
         return end == active.size
 
     def _continues(self, header: BatchHeader, expected: int, holes: list[Hole]) -> bool:

@@ -33,8 +33,8 @@ SAVE_EVERY = 64
 """New index entries that are written to the file together: 256 KB of records at Kafka's interval."""
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
-_INDEX_ENTRY = struct.Struct(">ii")
-_TIME_ENTRY = struct.Struct(">qi")
+_KEPT_ENTRIES = 64
+"""Index entries of an idle log that stay in memory: 1 KB."""
 _CHUNK = 64 * 1024
 _OVERLAP_READ = 4096 + HEADER_SIZE
 
@@ -145,13 +145,34 @@ class Segment:
             time_index = TimeIndex.decode(self.files.read_all(self.file(TIME_INDEX)))
         except FileNotFoundError:
             pass
-        if index is None or time_index is None:
-            log.warning("indexes rebuilt: missing or not sound: file=%s", self.path)
+        if index is None or time_index is None or not self._fit(index, time_index):
+            if self.size:
+                log.warning("indexes rebuilt: missing or not sound: file=%s", self.path)
             self.rebuild_indexes()
         else:
             self._index, self._time_index = index, time_index
         if self.sealed:
             self.descriptors.indexes_loaded(self, len(self.index))
+
+    def _fit(self, index: OffsetIndex, time_index: TimeIndex) -> bool:
+        """Whether the last entries agree with the records, and nothing newer lies behind them."""
+        tail = index.positions[-1] if len(index) else 0
+        largest = time_index.timestamps[-1] if len(time_index) else -1
+        for position, header in self.headers(tail):
+            if position == tail and tail and header.last_offset != self.base_offset + index.offsets[-1]:
+                return False
+            if header.max_timestamp > largest:
+                return False
+        if not len(time_index):
+            return True
+        relative = time_index.offsets[-1]
+        offset = self.base_offset + relative
+        if any(hole.first_offset <= offset < hole.next_offset for hole in self.holes):
+            return True
+        for _position, header in self.headers(index.position_for(relative)):
+            if header.last_offset >= offset:
+                return header.last_offset == offset and header.max_timestamp == largest
+        return False
 
     def rebuild_indexes(self) -> None:
         """Make both indexes anew from the headers of the ``.log`` file.  Raises :class:`OSError`.
@@ -216,41 +237,16 @@ class Segment:
             self.files.close(fd)
 
     def largest_timestamp(self) -> int:
-        """The largest timestamp in a finished segment; -1 when no record has one.  Reads 12 bytes."""
-        if self.max_timestamp < 0 and self.size:
-            entry = self._last_entry(TIME_INDEX, TIME_ENTRY_SIZE)
-            if entry is None:  # no file, an odd one, or no timestamps at all
-                time_index = self.time_index
-                if len(time_index):
-                    self.max_timestamp = time_index.timestamps[-1]
-                    self.max_timestamp_offset = self.base_offset + time_index.offsets[-1]
-            else:
-                timestamp, relative = _TIME_ENTRY.unpack(entry)
-                self.max_timestamp = timestamp
-                self.max_timestamp_offset = self.base_offset + relative
+        """The largest timestamp in the segment; -1 when no record has one."""
+        if self.max_timestamp < 0 and self.size and len(self.time_index):
+            self.max_timestamp = self.time_index.timestamps[-1]
+            self.max_timestamp_offset = self.base_offset + self.time_index.offsets[-1]
         return self.max_timestamp
 
-    def last_index_entry(self) -> tuple[int, int]:
-        """(last offset, position) of the last index entry, from the file; the segment's start if
-        there is none."""
-        entry = self._last_entry(INDEX, ENTRY_SIZE)
-        if entry is None:
-            return self.base_offset, 0
-        relative, position = _INDEX_ENTRY.unpack(entry)
-        return self.base_offset + relative, position
-
-    def _last_entry(self, suffix: str, size: int) -> bytes | None:
-        try:
-            fd = self.files.open(self.file(suffix), os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            length = self.files.size(fd)
-            if length < size or length % size:
-                return None
-            return self.files.pread(fd, size, length - size)
-        finally:
-            self.files.close(fd)
+    def release_large_indexes(self) -> None:
+        """Drop indexes of some size from memory until they are needed; the files have all of it."""
+        if self._index is not None and len(self._index) > _KEPT_ENTRIES:
+            self._index = self._time_index = None
 
     # -- reading
 
