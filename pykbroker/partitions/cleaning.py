@@ -24,7 +24,8 @@ from pykbroker.log import checkpoints
 from pykbroker.log.cleaner_worker import COMMAND
 from pykbroker.log.compaction import CompactionError, Job, Outcome, is_due
 from pykbroker.log.files import Files
-from pykbroker.partitions.partition import NEVER, Partition
+from pykbroker.partitions.acknowledging import NEVER
+from pykbroker.partitions.partition import Partition
 from pykbroker.protocol.schema import FileRegion
 from pykbroker.records.batch import HEADER_SIZE, read_header
 
@@ -108,13 +109,13 @@ class Cleaner:
             return False
         try:
             read = partition.log.read(start, 1, end)
-        except KafkaError:
+            first = read.records
+            if isinstance(first, FileRegion):
+                first = os.pread(first.fd, HEADER_SIZE, first.position)
+        except (KafkaError, OSError):
             return False  # damage: what is there is left alone
         if not read.size:
             return False
-        first = read.records
-        if isinstance(first, FileRegion):
-            first = os.pread(first.fd, HEADER_SIZE, first.position)
         return read_header(first).base_timestamp <= self._clock.time_ms() - lag_ms
 
     async def clean(self, partition: Partition) -> None:

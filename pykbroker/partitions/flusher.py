@@ -11,11 +11,13 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from pykbroker.log.errors import StorageError
+from pykbroker.log.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,26 @@ class Flushable(Protocol):
     def flush(self) -> int:
         """Make durable what was appended before the call.  Blocks; raises :class:`StorageError`."""
         ...
+
+
+class NewLog:
+    """A log whose directory was made by this process: the first flush also makes its name durable."""
+
+    def __init__(self, log: Flushable, data_dir: Path, files: Files) -> None:
+        self._log = log
+        self._data_dir = data_dir
+        self._files = files
+        self._named = False
+
+    def flush(self) -> int:
+        """The log's flush, after that of the data directory."""
+        if not self._named:
+            try:
+                self._files.sync_directory(self._data_dir)
+            except OSError as error:
+                raise StorageError(f"data directory cannot be synced: {error}") from error
+            self._named = True
+        return self._log.flush()
 
 
 class Flusher:

@@ -28,7 +28,7 @@ from pykbroker.log.errors import StorageError
 from pykbroker.log.files import Files
 from pykbroker.log.log import Log
 from pykbroker.partitions import directories
-from pykbroker.partitions.flusher import Flusher
+from pykbroker.partitions.flusher import Flushable, Flusher, NewLog
 from pykbroker.partitions.opening import Opening, Progress
 from pykbroker.partitions.partition import Partition
 from pykbroker.partitions.upkeep import Upkeep
@@ -107,7 +107,8 @@ class Partitions:
         except (OSError, StorageError) as error:
             log.error("partition cannot be made: directory=%s: %s", directory, error)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
-        return self._add(topic, index, opened, config, None)
+        flush_target = NewLog(opened, self.data_dir, self._files or Files())
+        return self._add(topic, index, opened, config, flush_target)
 
     def _state(self, name: str, index: int) -> tuple[Topic, PartitionState]:
         topic = self._image.topics.get(name)
@@ -116,7 +117,7 @@ class Partitions:
         return topic, topic.partitions[index]
 
     def _add(
-        self, topic: Topic, index: int, opened: Log, config: TopicConfig, high_watermark: int | None
+        self, topic: Topic, index: int, opened: Log, config: TopicConfig, flush_target: Flushable
     ) -> Partition:
         state = topic.partitions[index]
         partition = Partition(
@@ -127,7 +128,7 @@ class Partitions:
             config,
             self._flusher,
             leader_epoch=state.leader_epoch,
-            high_watermark=high_watermark,
+            flush_target=flush_target,
             on_unflushed=self.upkeep.note_unflushed,
         )
         partition.under_min_isr = _under_min_isr(state, config)
@@ -150,8 +151,7 @@ class Partitions:
         self._offline = opening.failed
         for (name, index), opened in opening.opened.items():
             topic = image.topics[name]
-            # A single broker's log end is the high watermark: what it holds was written by it alone.
-            self._add(topic, index, opened, self._catalog.topic_config(topic), None)
+            self._add(topic, index, opened, self._catalog.topic_config(topic), opened)
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog: new configs and leader epochs, deleted topics."""

@@ -4,14 +4,6 @@ A :class:`~pykbroker.log.log.Log` holds bytes; a :class:`Partition` adds what Ka
 coordinators build on: offsets are assigned by a leader in a leader epoch, producers are held to their
 sequences, and only what lies below the high watermark is seen.  Appending is synchronous and never
 waits; whoever needs the high watermark to pass waits for that in a separate step.
-
-The high watermark of a single broker follows the log end at once, except for what ``flush.messages``
-demands: an append that reaches that many unflushed records holds the watermark where it is until the
-flush thread has made it durable (``flush.ms=0`` is the same as ``flush.messages=1``; a larger
-``flush.ms`` flushes in the background and holds nothing).  When a flush fails, nothing above the
-watermark is acknowledged and the partition refuses appends until a flush succeeds; each refused append
-asks for one.  (After a full disk one will; after an I/O error none does before a restart, since the
-kernel has dropped what it could not write: the log sees to that.)
 """
 
 from __future__ import annotations
@@ -20,23 +12,17 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import trio
-
 from pykbroker.config import TopicConfig
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.log.errors import CorruptRange, OffsetOutOfRange, StorageError
+from pykbroker.log.errors import CorruptRange, OffsetOutOfRange
 from pykbroker.log.log import Log, LogRead
-from pykbroker.partitions.flusher import Flusher
+from pykbroker.partitions.acknowledging import Acknowledging
+from pykbroker.partitions.flusher import Flushable, Flusher
 from pykbroker.records.batch import BatchHeader, iter_headers, read_header, set_offsets
 from pykbroker.records.compression import CODEC_NAMES, Codec
 from pykbroker.records.recode import recompress, stamp_append_time
 
 log = logging.getLogger(__name__)
-
-Watcher = Callable[[], None]
-
-NEVER = (1 << 63) - 1
-"""What ``flush.ms`` and ``flush.messages`` are when nothing is asked for."""
 
 
 class Appended(NamedTuple):
@@ -59,7 +45,7 @@ class Appended(NamedTuple):
         return self.last_offset + 1
 
 
-class Partition:
+class Partition(Acknowledging):
     """Log, leader epoch, high watermark and waiters of one partition.  Used in the loop's thread only."""
 
     def __init__(
@@ -72,41 +58,25 @@ class Partition:
         flusher: Flusher,
         *,
         leader_epoch: int = 0,
-        high_watermark: int | None = None,
         on_unflushed: Callable[[Partition], None] | None = None,
+        flush_target: Flushable | None = None,
     ) -> None:
-        """``on_unflushed`` is called at the first append after a flush where the topic has ``flush.ms``."""
+        """``on_unflushed`` is called at the first append after a flush where the topic has ``flush.ms``.
+        ``flush_target`` is flushed in place of ``log``, if something has to happen before."""
+        note = None if on_unflushed is None else lambda: on_unflushed(self)
+        super().__init__(f"{topic}-{index}", log, flusher, flush_target or log, note)
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
-        self.log = log
         self.leader_epoch = leader_epoch
-        self.high_watermark = log.log_end_offset
-        """Offset below which consumers read: the next offset that is not yet acknowledged."""
-        if high_watermark is not None:
-            self.high_watermark = min(max(high_watermark, log.log_start_offset), log.log_end_offset)
         self.under_min_isr = False
         """Whether acks=all has to be refused because too few replicas are in sync."""
-        self.visible_bytes = 0
-        """Bytes that have become readable since the partition was opened; only ever grows."""
-        self.disturbances = 0
-        """How often something happened that a waiting fetch must look at, other than an append: cut,
-        closed, records deleted, a new leader epoch."""
         self.skipped_holes = 0
         """Reads that went on behind damage (``pykbroker.corruption.policy=skip``)."""
-        self.failure: StorageError | None = None
-        """Why the last flush failed, until one succeeds."""
-        self.closed = False
-        self._flusher = flusher
-        self._on_unflushed = on_unflushed
-        self._noted_unflushed = False
-        self._flushing = False
-        self._pending_bytes = 0  # appended, not yet visible
-        self._cuts = 0
-        self._watchers: dict[Watcher, None] = {}
         self.config = config
         self.set_config(config)
-        self.log.epochs.assign(leader_epoch, log.log_end_offset)
+        log.epochs.assign(leader_epoch, log.log_end_offset)
+        self._resume()
 
     def __repr__(self) -> str:
         return f"<Partition {self.topic}-{self.index} {self.log_start_offset}..{self.high_watermark}>"
@@ -116,8 +86,7 @@ class Partition:
         self.config = config
         self.log.config = config
         self._stamps = config.message_timestamp_type == "LogAppendTime"
-        self._flush_every = 1 if config.flush_ms == 0 else config.flush_messages
-        self._timed_flush = 0 < config.flush_ms < NEVER
+        self._set_flush_policy(config.flush_messages, config.flush_ms)
         self._codec: Codec | None = None
         self._level: int | None = None
         if config.compression_type != "producer":
@@ -132,8 +101,7 @@ class Partition:
         """Lead in ``leader_epoch`` from the log end on (the catalog said so)."""
         self.leader_epoch = leader_epoch
         self.log.epochs.assign(leader_epoch, self.log.log_end_offset)
-        self.disturbances += 1
-        self._tell_watchers()
+        self._disturb()
 
     @property
     def log_start_offset(self) -> int:
@@ -240,8 +208,7 @@ class Partition:
             offset = header.next_offset
         assert position == len(view), "headers describe all the bytes"
         self.log.append(view, assigned, now_ms)
-        self._pending_bytes += position
-        self._advance()
+        self._appended(position)
         return Appended(base_offset, offset - 1, now_ms if stamp else -1, self.log.log_start_offset, False)
 
     def append_as_follower(self, batches: memoryview | bytearray | bytes, *, now_ms: int) -> None:
@@ -259,7 +226,7 @@ class Partition:
             end = header.next_offset
         view = memoryview(batches)[: sum(header.size for header in headers)]
         self.log.append(view, headers, now_ms)
-        self._pending_bytes += len(view)
+        self._hidden_bytes += len(view)
 
     def truncate_to(self, offset: int) -> None:
         """Drop everything from ``offset`` on: log, indexes, epochs, producer state; waiters are told.
@@ -267,10 +234,7 @@ class Partition:
         Raises :class:`KafkaError` KAFKA_STORAGE_ERROR.
         """
         self.log.truncate_to(offset)
-        self._cuts += 1
-        self.disturbances += 1
-        self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
-        self._tell_watchers()
+        self._cut()
 
     def _check_writable(self) -> None:
         if self.closed:
@@ -278,90 +242,6 @@ class Partition:
         if self.failure is not None:
             self.request_flush()
             raise self.failure
-
-    # -- the high watermark and flushing ----------------------------------------------------------
-
-    def _advance(self) -> None:
-        """After an append or a flush: move the high watermark as far as it may go."""
-        if self._timed_flush and not self._noted_unflushed and self._on_unflushed is not None:
-            self._noted_unflushed = True
-            self._on_unflushed(self)
-        end = self.log.log_end_offset
-        if end - self.log.recovery_point < self._flush_every:
-            self._set_high_watermark(end)
-        else:
-            self.request_flush()
-
-    def _set_high_watermark(self, offset: int) -> None:
-        if offset <= self.high_watermark:
-            return
-        self.high_watermark = offset
-        # Not exact when only a part becomes visible; it is what long polls count, not what they send.
-        self.visible_bytes += self._pending_bytes
-        self._pending_bytes = 0
-        self._tell_watchers()
-
-    def request_flush(self) -> None:
-        """Have the flush thread make durable what was appended so far; does nothing while it is at it."""
-        if not self._flushing and not self.closed:
-            self._flushing = True
-            self._flusher.request(self.log, self._flush_ended)
-
-    def _flush_ended(self, reached: int, failure: StorageError | None) -> None:
-        self._flushing = self._noted_unflushed = False
-        if self.closed:
-            return
-        if failure is not None:
-            if self.failure is None:
-                log.error(
-                    "flush failed, appends are refused: partition=%s-%d: %s", self.topic, self.index, failure
-                )
-            self.failure = failure
-            self._tell_watchers()
-            return
-        if self.failure is not None:
-            log.warning("flush succeeded again: partition=%s-%d", self.topic, self.index)
-            self.failure = None
-        reached = min(reached, self.log.log_end_offset)  # cut meanwhile
-        self.log.flushed(reached)
-        self._set_high_watermark(reached)
-        if self.log.recovery_point < self.log.log_end_offset:
-            self._advance()
-
-    def watch(self, fn: Watcher) -> None:
-        """Have ``fn`` called, synchronously, whenever the high watermark moves, a flush fails, or the
-        partition is cut or closes.  It must be quick and must not append."""
-        self._watchers[fn] = None
-
-    def unwatch(self, fn: Watcher) -> None:
-        """End :meth:`watch`; not being watched is fine."""
-        self._watchers.pop(fn, None)
-
-    def _tell_watchers(self) -> None:
-        if self._watchers:
-            for fn in tuple(self._watchers):
-                fn()
-
-    async def wait_high_watermark(self, offset: int) -> None:
-        """Return when ``high_watermark >= offset`` (pass :attr:`Appended.next_offset`).
-
-        Raises :class:`KafkaError`: KAFKA_STORAGE_ERROR when a flush failed meanwhile,
-        NOT_LEADER_OR_FOLLOWER when the partition was closed, or cut below ``offset``.
-        """
-        if self.high_watermark >= offset:
-            return
-        cuts = self._cuts
-        while self.high_watermark < offset:
-            if self.closed or (cuts != self._cuts and self.log.log_end_offset < offset):
-                raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-            if self.failure is not None:
-                raise self.failure
-            moved = trio.Event()
-            self.watch(moved.set)
-            try:
-                await moved.wait()
-            finally:
-                self.unwatch(moved.set)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -408,12 +288,5 @@ class Partition:
             raise OffsetOutOfRange(offset, self.log.log_start_offset, self.high_watermark)
         if offset > self.log.log_start_offset:
             self.log.advance_log_start(offset)
-            self.disturbances += 1
-            self._tell_watchers()
+            self._disturb()
         return self.log.log_start_offset
-
-    def close(self) -> None:
-        """Refuse everything from now on and tell who waits; the log is the caller's to close."""
-        self.closed = True
-        self.disturbances += 1
-        self._tell_watchers()
