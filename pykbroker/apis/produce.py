@@ -41,6 +41,8 @@ SMALL = 64 * 1024
 """Bytes of an uncompressed batch that are checked at once: about a millisecond of tiny records."""
 SMALL_COMPRESSED = 16 * 1024
 """The same for compressed batches, which may hold many times their size."""
+FEW = 5000
+"""Records of a compressed batch that are looked at in a millisecond."""
 ACKS = (-1, 0, 1)
 ADMIN_CLIENT = "__admin_client"
 """Client id that may write to internal topics (Kafka's AdminUtils)."""
@@ -121,8 +123,10 @@ def is_small(records: Records | None) -> bool:
     """Whether these records are checked in about a millisecond."""
     if records is None or len(records) < HEADER_SIZE or not isinstance(records, Buffer):
         return True
-    compressed = records[ATTRIBUTES_OFFSET + 1] & CODEC_MASK
-    return len(records) <= (SMALL_COMPRESSED if compressed else SMALL)
+    if not records[ATTRIBUTES_OFFSET + 1] & CODEC_MASK:
+        return len(records) <= SMALL
+    count = int.from_bytes(records[HEADER_SIZE - 4 : HEADER_SIZE], "big")  # the header's last field
+    return len(records) <= SMALL_COMPRESSED and count <= FEW
 
 
 def buffer(data: PartitionProduceData) -> Buffer:

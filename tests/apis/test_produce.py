@@ -10,7 +10,7 @@ import trio
 
 from pykbroker.apis._produce_round import ParkedProduce
 from pykbroker.apis._registry import NoAnswer
-from pykbroker.apis.produce import SMALL, failed, handle
+from pykbroker.apis.produce import SMALL, failed, handle, is_small
 from pykbroker.errors import ErrorCode
 from pykbroker.protocol.messages.produce import (
     PartitionProduceData,
@@ -255,6 +255,18 @@ async def test_large_batches_are_checked_as_well(bench: Bench) -> None:
     batch[100] ^= 1
     assert (await one(bench, batch)).error_code == ErrorCode.CORRUPT_MESSAGE
     assert partition.log_end_offset == 0
+
+
+def test_what_is_small() -> None:
+    def batch(count: int, size: int, codec: Codec) -> bytes:
+        return encode_batch([RecordData(value=b"x" * size)] * count, timestamp_ms=0, codec=codec)
+
+    assert is_small(None)
+    assert is_small(b"too short for a header")
+    assert is_small(batch(1, SMALL - 100, Codec.NONE))
+    assert not is_small(batch(1, SMALL, Codec.NONE))
+    assert is_small(batch(5000, 1, Codec.GZIP))
+    assert not is_small(batch(5001, 1, Codec.GZIP)), "however well they compress"
 
 
 def idempotent(bench: Bench, sequence: int, count: int = 1, epoch: int = 0) -> bytes:

@@ -125,6 +125,24 @@ async def test_many_waiters_share_flushes(bench: Bench) -> None:
     assert partition.high_watermark == partition.log.recovery_point == 50
 
 
+async def test_after_a_kill_only_what_is_durable_counts(bench: Bench) -> None:
+    partition = bench.topic(flush_messages="1")
+    bench.append(partition, b"a")
+    await bench.reopen(clean=False)
+    partition = bench.partitions.get("t", 0)
+    assert (partition.high_watermark, partition.log_end_offset) == (0, 1)
+    await partition.wait_high_watermark(1)
+
+
+async def test_a_flush_that_a_cut_overtook_does_not_count(bench: Bench) -> None:
+    partition = bench.topic(flush_messages="1")
+    bench.append(partition, b"a")
+    partition.truncate_to(0)
+    bench.append(partition, b"b")
+    await partition.wait_high_watermark(1)
+    assert partition.log.recovery_point == 1
+
+
 async def test_flush_ms_0_holds_every_append(bench: Bench) -> None:
     partition = bench.topic(flush_ms="0")
     bench.append(partition, b"a")
