@@ -63,16 +63,24 @@ class Catalog(abc.ABC):
         """Propose what ``decide`` makes of the newest image, again after each conflict.
 
         ``decide`` must not wait; what it raises is raised.  Nothing is proposed when it returns an
-        empty sequence.
+        empty sequence; the image that is returned then needs no change either, so that what somebody
+        else has just proposed is waited for.
         """
         while True:
             changes = decide(self.newest())
             if not changes:
-                return self._image
+                if not decide(self._image):
+                    return self._image
+                await self.settle()
+                continue
             try:
                 return await self.propose(changes)
             except Conflict as conflict:
                 log.info("a proposal lost a race and is decided again: %s", conflict)
+
+    @abc.abstractmethod
+    async def settle(self) -> None:
+        """Wait until the proposals on their way are durable and announced, or taken back."""
 
     def newest(self) -> Image:
         """The image that a proposal is checked against: with proposals that are still on their way."""

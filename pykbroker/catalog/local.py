@@ -126,6 +126,12 @@ class LocalCatalog(Catalog):
             raise waiting.failed
         return self._image
 
+    async def settle(self) -> None:
+        with trio.CancelScope(shield=True):
+            async with self._syncing:
+                if self._waiting:
+                    await self._sync()
+
     def _append(self, changes: Sequence[Change]) -> _Waiting:
         """Check and write; raises Conflict, ObjectTooLarge, KafkaError, and then nothing happened."""
         if self._broken is not None:

@@ -25,6 +25,9 @@ class MemoryCatalog(Catalog):
         self.propose_nowait(changes)
         return self.image
 
+    async def settle(self) -> None:
+        """Nothing is ever on its way here."""
+
     def propose_nowait(self, changes: Sequence[Change]) -> None:
         """As :meth:`propose`, for tests that do not run in trio."""
         draft = Draft(self.image)

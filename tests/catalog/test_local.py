@@ -225,3 +225,38 @@ async def test_a_disk_that_stays_broken_leaves_a_catalog_to_read(tmp_path: Path)
             await catalog.propose([creation("b")])
         assert caught.value.code is ErrorCode.KAFKA_STORAGE_ERROR
     assert set(catalog.image.topics) == {"a"}
+
+
+async def test_who_finds_it_done_waits_until_it_is_durable(tmp_path: Path) -> None:
+    """Two ask for the same topic at once: the second has nothing to propose, but not yet the topic."""
+    catalog = opened(tmp_path)
+    images: list[Image] = []
+
+    async def ensure() -> None:
+        images.append(await catalog.update(lambda image: [] if "t" in image.topics else [creation("t")]))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ensure)
+    assert ["t" in image.topics for image in images] == [True, True, True]
+
+
+async def test_who_found_it_done_decides_again_when_it_is_taken_back(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    catalog = opened(tmp_path, files)
+    outcomes: list[bool] = []
+
+    async def ensure() -> None:
+        try:
+            image = await catalog.update(lambda image: [] if "t" in image.topics else [creation("t")])
+        except KafkaError:
+            outcomes.append(False)
+        else:
+            outcomes.append("t" in image.topics)
+
+    files.fail_at = files.count + 2  # after the write, the sync
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ensure)
+        nursery.start_soon(ensure)
+    assert files.failed
+    assert sorted(outcomes) == [False, True]

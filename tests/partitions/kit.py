@@ -30,6 +30,9 @@ class MemoryCatalog(Catalog):
         broker = BrokerInfo(node_id=config.node_id, endpoints=(endpoint,))
         super().__init__(Image(cluster_id="test", brokers={config.node_id: broker}), config)
 
+    async def settle(self) -> None:
+        """Nothing is ever on its way here."""
+
     async def propose(self, changes: Sequence[Change]) -> Image:
         raise NotImplementedError
 
