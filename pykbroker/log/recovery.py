@@ -68,6 +68,7 @@ class Loader:
     descriptors: Descriptors
     on_progress: Progress | None = None
     done_bytes: int = 0
+    told_bytes: int = 0
     total_bytes: int = 0
 
     def load(self, *, clean: bool) -> Loaded:
@@ -294,8 +295,10 @@ class Loader:
         place_holes(loaded.segments, loaded.holes)
 
     def _progress(self, position: int) -> None:
-        if self.on_progress is not None and position and position % _PROGRESS_STEP < 4096:
-            self.on_progress(self.done_bytes + position, self.total_bytes)
+        done = self.done_bytes + position
+        if self.on_progress is not None and done - self.told_bytes >= _PROGRESS_STEP:
+            self.told_bytes = done
+            self.on_progress(done, self.total_bytes)
 
     # -- producer state
 
