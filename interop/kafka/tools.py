@@ -18,6 +18,7 @@ _PROBLEMS = re.compile(
 )
 # The summary of files with gaps between offsets: normal after compaction.
 _GAPS = "Non-consecutive offsets in"
+_FROM_NOWHERE = re.compile(r"^Non-consecutive offsets in .*\n +-1 is followed by \d+\n(?! )", re.MULTILINE)
 # What follows is the user's and may say anything.
 _DATA = re.compile(r" headerKeys: | key: | payload: ")
 
@@ -35,7 +36,9 @@ def find_problems(output: str) -> list[str]:
 
     Record lines are judged by what stands before their payload, so that a payload cannot look like a problem.
     """
-    return [line for line in output.splitlines() if _PROBLEMS.search(_DATA.split(line)[0])]
+    # Of a segment that does not begin at offset 0 the tool says "-1 is followed by" its base offset.
+    found = _FROM_NOWHERE.sub("", output)
+    return [line for line in found.splitlines() if _PROBLEMS.search(_DATA.split(line)[0])]
 
 
 def dump_log(
