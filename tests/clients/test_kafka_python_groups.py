@@ -142,9 +142,9 @@ def test_a_pattern_subscription_finds_topics_that_come_later(bootstrap: str, top
     )
     with closing(consumer):
         consumer.subscribe(pattern=f"^{topic}-.*")
-        poll_until([consumer], lambda: len(consumer.assignment()) == 1, timeout_ms=1000)
+        poll_until([consumer], lambda: len(consumer.assignment()) == 1)
         make_topic(bootstrap, f"{topic}-b", 1)
-        poll_until([consumer], lambda: len(consumer.assignment()) == 2, timeout_ms=1000)
+        poll_until([consumer], lambda: len(consumer.assignment()) == 2)
 
 
 def test_auto_commit(bootstrap: str, topic: str, group: str) -> None:
