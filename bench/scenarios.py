@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from confluent_kafka import Consumer, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 _KILOBYTE = b"k" * 1000

@@ -1,0 +1,112 @@
+"""``pykbroker groups``: consumer groups, their members, and how far behind they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
+from pykbroker.cli._errors import Failed
+
+if TYPE_CHECKING:
+    from pykbroker.client import Client
+    from pykbroker.protocol.messages.describe_groups import DescribedGroup
+
+
+@click.group("groups", short_help="List and describe consumer groups.")
+def command() -> None:
+    """List and describe consumer groups."""
+
+
+@command.command("list")
+@bootstrap_option
+@format_option
+def list_(bootstrap: str, form: str) -> None:
+    """List the groups of the cluster."""
+
+    async def story(client: Client) -> list[Row]:
+        from pykbroker.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
+
+        answer = await client.send(ListGroupsRequest(), ListGroupsResponse)
+        return [
+            {"group": each.group_id, "state": each.group_state, "type": each.group_type}
+            for each in sorted(answer.groups, key=lambda each: each.group_id)
+        ]
+
+    show(ask(bootstrap, story), form)
+
+
+@command.command()
+@click.argument("group")
+@click.option("--members", is_flag=True, help="The members instead of the offsets.")
+@bootstrap_option
+@format_option
+def describe(group: str, members: bool, bootstrap: str, form: str) -> None:
+    """Show what GROUP has committed and how far it lags behind, partition by partition."""
+
+    async def story(client: Client) -> tuple[DescribedGroup, list[Row]]:
+        found = await _described(client, group)
+        rows = _members(found) if members else await _offsets(client, group)
+        return found, rows
+
+    found, rows = ask(bootstrap, story)
+    if form == "table":
+        click.echo(f"group {group}: {found.group_state}, {len(found.members)} members\n")
+    show(rows, form)
+
+
+async def _described(client: Client, group: str) -> DescribedGroup:
+    from pykbroker.errors import ErrorCode
+    from pykbroker.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
+
+    connection = await client.coordinator(group)
+    answer = await connection.send(DescribeGroupsRequest(groups=[group]), DescribeGroupsResponse)
+    (found,) = answer.groups
+    if found.error_code:
+        raise Failed(
+            f"group {group}: {found.error_message or ErrorCode(found.error_code).name}",
+            "`pykbroker groups list` shows the groups there are",
+        )
+    return found
+
+
+def _members(found: DescribedGroup) -> list[Row]:
+    return [
+        {
+            "member": each.member_id,
+            "instance": each.group_instance_id,
+            "client": each.client_id,
+            "host": each.client_host,
+        }
+        for each in found.members
+    ]
+
+
+async def _offsets(client: Client, group: str) -> list[Row]:
+    from pykbroker.client.client import LATEST
+    from pykbroker.protocol.messages.offset_fetch import (
+        OffsetFetchRequest,
+        OffsetFetchRequestGroup,
+        OffsetFetchResponse,
+    )
+
+    # Version 8: the last one that names topics and that every broker since 3.0 serves.
+    request = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group, topics=None)])
+    connection = await client.coordinator(group)
+    answer = await connection.send(request, OffsetFetchResponse, version=8)
+    rows: list[Row] = []
+    for topic in sorted(answer.groups[0].topics, key=lambda each: each.name):
+        for partition in sorted(topic.partitions, key=lambda each: each.partition_index):
+            end = await client.offset(topic.name, partition.partition_index, LATEST)
+            rows.append(
+                {
+                    "topic": topic.name,
+                    "partition": partition.partition_index,
+                    "committed": partition.committed_offset,
+                    "end": end,
+                    "lag": max(0, end - partition.committed_offset),
+                    "metadata": partition.metadata or None,
+                }
+            )
+    return rows
