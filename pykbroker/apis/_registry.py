@@ -106,6 +106,8 @@ class Api(Generic[Q, R]):
 
     ``announced_min`` is the lowest version that ApiVersions names, where that is lower than what is
     served (Produce: librdkafka turns compression off unless 0 is announced, apache/kafka#18727).
+    ``waits_for_others``: the handler may wait long for other clients, and is cancelled when its own is
+    gone; any other is carried through.
     """
 
     key: int
@@ -116,18 +118,25 @@ class Api(Generic[Q, R]):
     response: type[R]
     handle: Handler[Q, R]
     failed: Failed[Q, R]
+    waits_for_others: bool = False
 
 
 _registered: dict[int, Api[Message, Message]] = {}
 
 
 def api(
-    request: type[Q], response: type[R], *, failed: Failed[Q, R], announced_min: int | None = None
+    request: type[Q],
+    response: type[R],
+    *,
+    failed: Failed[Q, R],
+    announced_min: int | None = None,
+    waits_for_others: bool = False,
 ) -> Callable[[Handler[Q, R]], Handler[Q, R]]:
     """Register the decorated function as the handler of the API of ``request``.
 
     ``failed(ctx, request, code)`` builds the answer, in the response's own shape, for a handler that
-    raised: every part that the request asked for carries ``code``.
+    raised: every part that the request asked for carries ``code``.  The others are described at
+    :class:`Api`.
     """
 
     def register(handle: Handler[Q, R]) -> Handler[Q, R]:
@@ -140,6 +149,7 @@ def api(
             response=response,
             handle=handle,
             failed=failed,
+            waits_for_others=waits_for_others,
         )
         # The registry holds APIs of all message types; the dispatcher pairs them up again by key.
         _registered[request.message_key] = cast("Api[Message, Message]", entry)

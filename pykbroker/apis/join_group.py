@@ -24,7 +24,7 @@ def failed(ctx: RequestContext, request: JoinGroupRequest, code: ErrorCode) -> J
     return _answer(ctx, Joined(error=code, member_id=request.member_id))
 
 
-@api(JoinGroupRequest, JoinGroupResponse, failed=failed)
+@api(JoinGroupRequest, JoinGroupResponse, failed=failed, waits_for_others=True)
 async def handle(ctx: RequestContext, request: JoinGroupRequest) -> JoinGroupResponse:
     """Wait for the next generation."""
     join = Join(

@@ -18,7 +18,7 @@ def failed(ctx: RequestContext, request: SyncGroupRequest, code: ErrorCode) -> S
     return SyncGroupResponse(error_code=code, protocol_type=None, protocol_name=None, assignment=b"")
 
 
-@api(SyncGroupRequest, SyncGroupResponse, failed=failed)
+@api(SyncGroupRequest, SyncGroupResponse, failed=failed, waits_for_others=True)
 async def handle(ctx: RequestContext, request: SyncGroupRequest) -> SyncGroupResponse:
     """Wait for the assignment."""
     if ctx.version >= 5 and (request.protocol_type is None or request.protocol_name is None):

@@ -117,9 +117,13 @@ class Connection:
             self._close(reason)
 
     def abandon(self) -> None:
-        """The client is gone: forget the call that waits, handle nothing more."""
+        """The client is gone: forget the call that waits.  Whole frames that it sent may still be handled."""
         self.taken = 0
-        self.closing = True
+
+    def discard_answers(self) -> None:
+        """There is nobody to send them to."""
+        self.peer.out.clear()
+        self.peer.regions.clear()
 
     def _close(self, error: ProtocolError | CloseConnection) -> None:
         self.closing = True

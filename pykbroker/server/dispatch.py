@@ -62,6 +62,11 @@ class Call:
     correlation_id: int
     result: Awaitable[object] | Waiting
 
+    @property
+    def may_wait_long(self) -> bool:
+        """Whether it waits for something that its client must be there for."""
+        return self.route.api.waits_for_others or isinstance(self.result, Waiting)
+
     def discard(self) -> None:
         """Its connection is gone before the answer was waited for."""
         if isinstance(self.result, Waiting | Coroutine):

@@ -2,8 +2,10 @@
 
 Concurrency only: receive, let the core handle, send, wait.  The task owns the socket and closes it; the
 server may close it earlier (:meth:`Driver.close`: idle, or draining with nothing in flight), which ends
-the task.  Swallowed: errors of a peer that is gone (ConnectionError, timeouts), logged at debug level.
-Everything else that goes wrong with a connection ends it with one warning.
+the task.  A client that leaves while its request waits is noticed: what waits for data or for other
+clients is given up, everything else is carried through, and so is what it sent before it left (a
+LeaveGroup behind a JoinGroup).  Swallowed: errors of a peer that is gone (ConnectionError, timeouts),
+logged at debug level.  Everything else that goes wrong with a connection ends it with one warning.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from collections.abc import Awaitable
 
 import trio
 
@@ -32,7 +35,7 @@ RECEIVES = 8
 class Driver:
     """One connection: its socket, its core, and what its task is doing."""
 
-    __slots__ = ("_core", "_held", "_hub", "_sock", "_waiting", "_warnings", "busy", "last_active")
+    __slots__ = ("_core", "_gone", "_held", "_hub", "_sock", "_waiting", "_warnings", "busy", "last_active")
 
     def __init__(self, hub: Hub, sock: socket.socket, core: Connection, warnings: LimitedLog) -> None:
         self._hub = hub
@@ -41,6 +44,8 @@ class Driver:
         self._warnings = warnings
         self._held = 0
         self._waiting: Waiting | None = None
+        self._gone = False
+        """The client has left: answers are thrown away, and nothing more is received."""
         self.busy = False
         """Whether a request waits for its handler; such a connection is not idle."""
         self.last_active = hub.clock.monotonic()
@@ -63,14 +68,14 @@ class Driver:
         try:
             while await self._receive():
                 await self._answer()
-                if self._core.closing or self._hub.draining:
+                if self._gone or self._core.closing or self._hub.draining:
                     break
         except trio.ClosedResourceError:
             pass  # closed by the server
         except RegionError as error:
             self._warn(error)
         except OSError as error:
-            if isinstance(error, ConnectionError) or error.errno in GONE or self._sock.fileno() < 0:
+            if self._is_gone(error):
                 log.debug("connection lost peer=%s error=%r", self._core.peer.host, error)
             else:
                 self._warn(error)
@@ -80,6 +85,9 @@ class Driver:
             if isinstance(self._core.reason, ProtocolError):
                 self._hub.closed_malformed += 1
                 self._warn(self._core.reason)
+
+    def _is_gone(self, error: OSError) -> bool:
+        return isinstance(error, ConnectionError) or error.errno in GONE or self._sock.fileno() < 0
 
     def _warn(self, reason: Exception) -> None:
         self._warnings.warning("closed a connection peer=%s reason=%s", self._core.peer.host, reason)
@@ -150,7 +158,11 @@ class Driver:
                     raise
             if call is not None:
                 self.busy = True
-                await self._wait(call)
+                if self._gone and call.may_wait_long:
+                    call.discard()
+                    core.abandon()
+                else:
+                    await self._wait(call)
                 self.busy = False
             elif not core.has_frame:
                 break
@@ -159,9 +171,16 @@ class Driver:
 
     async def _send(self) -> None:
         peer = self._core.peer
+        if self._gone:
+            self._core.discard_answers()
+            return
         self._hub.bytes_out += await send_answers(
-            self._sock, peer.out, peer.regions, sendfile=self._hub.limits.sendfile
+            self._sock, peer.out, peer.regions, sendfile=self._hub.limits.sendfile, progress=self._progress
         )
+
+    def _progress(self) -> None:
+        """A slow reader has taken something: it is not idle."""
+        self.last_active = self._hub.clock.monotonic()
 
     async def _wait(self, call: Call) -> None:
         """Wait for the answer to ``call`` and hand it to the core."""
@@ -170,9 +189,15 @@ class Driver:
             waiting = call.result
         else:
             try:
-                answer = await call.result
+                if call.may_wait_long:
+                    answer = await self._while_connected(call.result)
+                else:
+                    answer = await call.result
             except Exception as error:  # noqa: BLE001  # a connection is one of the two boundaries for broad catches
                 self._core.settle_failed(call, error)
+                return
+            if answer is None and self._gone:
+                self._core.abandon()
                 return
             if isinstance(answer, Message):
                 self._core.settle(call, answer)
@@ -181,6 +206,44 @@ class Driver:
             if waiting is None:
                 return
         await self._wait_parked(call, waiting)
+
+    async def _while_connected(self, waits: Awaitable[object]) -> object:
+        """What ``waits`` gives or raises; None, and it is cancelled, when the client leaves first."""
+        answer: object = None
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            try:
+                answer = await waits
+            except Exception as error:  # noqa: BLE001  # raised again outside, where no group is around it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return answer
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Keep what the client sends meanwhile; cancel ``scope`` when it has left."""
+        try:
+            while await self._receive_more():
+                pass
+        except trio.ClosedResourceError:  # by the server; must not come out of the nursery as a group
+            self._gone = True
+        scope.cancel()
+
+    async def _receive_more(self) -> bool:
+        """Wait for bytes behind the request that waits, and keep them; false when the client has left."""
+        if self._core.held - self._core.taken >= self._hub.limits.max_parked_bytes:
+            await trio.sleep_forever()  # a client that sends on without its answer is not read from
+        await trio.lowlevel.wait_readable(self._sock)
+        try:
+            self._gone = self._take() == 0
+        except OSError as error:
+            if not self._is_gone(error):
+                self._warn(error)
+            self._gone = True
+        self._account()
+        return not self._gone
 
     async def _wait_parked(self, call: Call, waiting: Waiting) -> None:
         timer = self._hub.timers.at(waiting.deadline, waiting.expire)
@@ -211,12 +274,6 @@ class Driver:
         """Wait until ``waiting`` has news or bytes come (and are kept); false when the client has left."""
         with trio.CancelScope() as scope:
             waiting.notify = scope.cancel
-            if self._core.held - self._core.taken >= self._hub.limits.max_parked_bytes:
-                await trio.sleep_forever()  # a client that sends on without its answer is not read from
-            await trio.lowlevel.wait_readable(self._sock)
+            await self._receive_more()
         waiting.notify = None
-        if scope.cancelled_caught:
-            return True
-        alive = self._take() != 0
-        self._account()
-        return alive
+        return not self._gone

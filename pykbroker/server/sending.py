@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 import trio
 
@@ -27,7 +28,13 @@ class RegionError(Exception):
     """A region cannot be read to its end: the answer that announced it cannot be finished."""
 
 
-async def send_answers(sock: socket.socket, out: bytearray, regions: Regions, *, sendfile: bool) -> int:
+Progress = Callable[[], None]
+"""Called whenever the peer has made room for more."""
+
+
+async def send_answers(
+    sock: socket.socket, out: bytearray, regions: Regions, *, sendfile: bool, progress: Progress
+) -> int:
     """Send ``out`` with ``regions`` put in where they belong, and empty both; the number of bytes sent.
 
     Raises OSError if the peer is gone, RegionError if a file has less than was announced.
@@ -36,17 +43,17 @@ async def send_answers(sock: socket.socket, out: bytearray, regions: Regions, *,
         sent = _send_now(sock, out)
         if sent < len(out):
             with memoryview(out) as view:
-                await _send_all(sock, view[sent:], 0)
+                await _send_all(sock, view[sent:], 0, progress)
         total = len(out)
         out.clear()
         return total
     total, position = len(out), 0
     with memoryview(out) as view:
         for start, region in regions:
-            await _send_all(sock, view[position:start], MORE)
-            await _send_region(sock, region, sendfile=sendfile)
+            await _send_all(sock, view[position:start], MORE, progress)
+            await _send_region(sock, region, progress, sendfile=sendfile)
             position, total = start, total + region.size
-        await _send_all(sock, view[position:], 0)
+        await _send_all(sock, view[position:], 0, progress)
     out.clear()
     regions.clear()
     return total
@@ -59,21 +66,25 @@ def _send_now(sock: socket.socket, data: bytearray) -> int:
         return 0
 
 
-async def _send_all(sock: socket.socket, data: memoryview, flags: int) -> None:
+async def _send_all(sock: socket.socket, data: memoryview, flags: int, progress: Progress) -> None:
     while data:
         try:
             data = data[sock.send(data, flags) :]
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock)
+            progress()
 
 
-async def _send_region(sock: socket.socket, region: FileRegion, *, sendfile: bool) -> None:
+async def _send_region(
+    sock: socket.socket, region: FileRegion, progress: Progress, *, sendfile: bool
+) -> None:
     position, end = region.position, region.position + region.size
     while sendfile and position < end:
         try:
             count = os.sendfile(sock.fileno(), region.fd, position, min(PIECE, end - position))
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock)
+            progress()
             continue
         except OSError as error:
             if error.errno in NOT_SUPPORTED and position == region.position:
@@ -82,7 +93,7 @@ async def _send_region(sock: socket.socket, region: FileRegion, *, sendfile: boo
         position += _some(count, region)
     while position < end:
         piece = os.pread(region.fd, min(PIECE, end - position), position)
-        await _send_all(sock, memoryview(piece), MORE)
+        await _send_all(sock, memoryview(piece), MORE, progress)
         position += _some(len(piece), region)
 
 

@@ -126,6 +126,37 @@ async def test_a_client_that_is_gone_while_it_waits_is_taken_in_and_times_out(tm
         assert (joined.generation, len(joined.members)) == (3, 1)
 
 
+async def test_a_client_that_is_gone_while_it_waits_for_its_assignment_times_out(tmp_path: Path) -> None:
+    async with at_home(tmp_path) as home:
+        groups = home.services.groups
+        leader = await stable(groups)
+        joined: list[Joined] = []
+
+        async def join(member_id: str) -> None:
+            joined.append(await groups.join(a_join(member_id=member_id)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join, "")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(join, leader)
+        follower = next(j.member_id for j in joined if j.member_id != leader)
+        with trio.CancelScope() as gone:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(groups.sync, Sync(group_id="g", member_id=follower, generation=2))
+                await trio.testing.wait_all_tasks_blocked()
+                gone.cancel()
+        await groups.sync(Sync(group_id="g", member_id=leader, generation=2, assignments=((leader, b"a"),)))
+        beat = Heartbeat(group_id="g", member_id=leader, generation=2)
+        home.clock.advance(5, sessions=True)
+        assert await groups.heartbeat(beat) is ErrorCode.NONE
+        home.clock.advance(2, sessions=True)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(KafkaError) as info:
+            await groups.heartbeat(Heartbeat(group_id="g", member_id=follower, generation=2))
+        assert info.value.code is ErrorCode.UNKNOWN_MEMBER_ID
+        assert len((await groups.join(a_join(member_id=leader))).members) == 1
+
+
 async def test_offsets_expire_with_the_wall_clock(tmp_path: Path) -> None:
     async with at_home(tmp_path) as home:
         groups = home.services.groups

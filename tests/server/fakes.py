@@ -23,6 +23,7 @@ from pykbroker.protocol.messages.fetch import (
     PartitionData,
 )
 from pykbroker.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from pykbroker.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from pykbroker.protocol.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,
@@ -77,9 +78,10 @@ def fetched(records: Records) -> FetchResponse:
 
 
 class FakeApis:
-    """Heartbeat, Fetch, Produce and ApiVersions.
+    """Heartbeat, JoinGroup, Fetch, Produce and ApiVersions.
 
-    - Heartbeat is async and does what ``on_heartbeat`` says (default: answers at once).
+    - Heartbeat is async and does what ``on_heartbeat`` says (default: answers at once); so is
+      JoinGroup, which waits for others, with ``on_join``.
     - Fetch answers ``records`` if there are any, else parks (see ``parks``) for ``max_wait_ms``.
     - Produce keeps the record bytes in ``produced`` and answers; ``fails`` makes it raise.
     """
@@ -92,6 +94,7 @@ class FakeApis:
         self.produced: list[Any] = []
         self.fails: Exception | None = None
         self.on_heartbeat: Callable[[HeartbeatRequest], Awaitable[HeartbeatResponse]] | None = None
+        self.on_join: Callable[[JoinGroupRequest], Awaitable[JoinGroupResponse]] | None = None
 
     def table(self) -> Mapping[int, Api[Message, Message]]:
         """What a server takes."""
@@ -99,6 +102,7 @@ class FakeApis:
         return {
             0: _api(ProduceRequest, ProduceResponse, self.produce, produce_failed),
             1: _api(FetchRequest, FetchResponse, self.fetch, fetch_failed),
+            11: _api(JoinGroupRequest, JoinGroupResponse, self.join, join_failed, waits_for_others=True),
             12: _api(HeartbeatRequest, HeartbeatResponse, self.heartbeat, heartbeat_failed),
             18: registered()[18],
         }
@@ -133,12 +137,19 @@ class FakeApis:
             return await self.on_heartbeat(request)
         return HeartbeatResponse(throttle_time_ms=request.generation_id)
 
+    async def join(self, ctx: RequestContext, request: JoinGroupRequest) -> JoinGroupResponse:
+        self._seen(ctx, request)
+        assert self.on_join is not None
+        return await self.on_join(request)
+
     def _seen(self, ctx: RequestContext, request: Message) -> None:
         self.handled.append(request)
         self.contexts.append(ctx)
 
 
-def _api(request: Any, response: Any, handle: Any, failed: Any) -> Api[Message, Message]:
+def _api(
+    request: Any, response: Any, handle: Any, failed: Any, *, waits_for_others: bool = False
+) -> Api[Message, Message]:
     return Api(
         key=request.message_key,
         name=request.__name__.removesuffix("Request"),
@@ -148,6 +159,7 @@ def _api(request: Any, response: Any, handle: Any, failed: Any) -> Api[Message, 
         response=response,
         handle=handle,
         failed=failed,
+        waits_for_others=waits_for_others,
     )
 
 
@@ -162,6 +174,10 @@ def fetch_failed(ctx: RequestContext, request: FetchRequest, code: ErrorCode) ->
 
 def heartbeat_failed(ctx: RequestContext, request: HeartbeatRequest, code: ErrorCode) -> HeartbeatResponse:
     return HeartbeatResponse(error_code=code)
+
+
+def join_failed(ctx: RequestContext, request: JoinGroupRequest, code: ErrorCode) -> JoinGroupResponse:
+    return JoinGroupResponse(error_code=code)
 
 
 def produce_request(records: bytes = b"batch", acks: int = 1) -> ProduceRequest:

@@ -101,9 +101,14 @@ def test_a_call_that_is_never_waited_for() -> None:
 
 
 def test_abandoned() -> None:
-    connection = core(FakeApis())
+    """What came behind the request that waited can still be handled, for nobody."""
+    apis = FakeApis()
+    connection = core(apis)
     step(connection, frame(FetchRequest(), 12, 1), frame(produce_request(), 9, 2))
     connection.abandon()
-    assert connection.closing
-    assert not connection.has_frame
+    assert connection.has_frame
+    assert connection.process(1_000, 5.0) is None
+    assert len(apis.produced) == 1
+    connection.discard_answers()
     assert collected(connection).data == b""
+    assert connection.held == 0
