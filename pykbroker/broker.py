@@ -27,6 +27,7 @@ from pykbroker.apis import _registry
 from pykbroker.apis._fetch_sessions import FetchSessions
 from pykbroker.apis._registry import Services
 from pykbroker.catalog.changes import Elect, RegisterBroker
+from pykbroker.catalog.delta import Delta
 from pykbroker.catalog.image import BrokerInfo, Image
 from pykbroker.catalog.local import CatalogError, LocalCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
@@ -253,14 +254,16 @@ class Broker:
             log.info("stopped: everything is flushed seconds=%.3f", time.monotonic() - begun)
 
     def _server(self) -> Server:
-        config = self.config
-        idle_ms = config.connections_max_idle_ms
-        limits = ServerLimits(
-            max_request_bytes=config.socket_request_max_bytes,
-            max_connections=config.max_connections,
-            idle_timeout_s=float("inf") if idle_ms < 0 else idle_ms / 1000,
-        )
-        return Server(self.services, _registry.load(), limits, self.clock, self.faults)
+        catalog = self.services.catalog
+        limits = ServerLimits.of(catalog.broker_config)
+        server = Server(self.services, _registry.load(), limits, self.clock, self.faults)
+
+        def follow(delta: Delta) -> None:
+            if delta.broker_settings:
+                server.limit(ServerLimits.of(catalog.broker_config))
+
+        catalog.subscribe(follow)
+        return server
 
     def _publish(self, directory: DataDirectory) -> None:
         image = self.services.catalog.image

@@ -71,10 +71,18 @@ class BrokerConfig:
         Kind.INT, 50, "Connections that wait to be accepted.", minimum=1
     )
     socket_send_buffer_bytes: int = setting(
-        Kind.INT, 102400, "Send buffer of a connection; -1 leaves it to the system.", minimum=-1
+        Kind.INT,
+        -1,
+        "Send buffer of a connection; -1 leaves it to the system, which fits it to the connection.",
+        minimum=-1,
+        kafka_default="102400",
     )
     socket_receive_buffer_bytes: int = setting(
-        Kind.INT, 102400, "Receive buffer of a connection; -1 leaves it to the system.", minimum=-1
+        Kind.INT,
+        -1,
+        "Receive buffer of a connection; -1 leaves it to the system, which fits it to the connection.",
+        minimum=-1,
+        kafka_default="102400",
     )
     socket_request_max_bytes: int = setting(
         Kind.INT, 104857600, "Largest request; a larger one closes the connection.", minimum=1
@@ -86,18 +94,40 @@ class BrokerConfig:
         minimum=-1,
         kafka_default="-1",
     )
-    pykbroker_connection_max_inflight_bytes: int = setting(
-        Kind.LONG,
+    pykbroker_queued_max_wait_ms: int = setting(
+        Kind.INT,
+        10000,
+        """Time that reading may pause because of `queued.max.request.bytes`; a connection that then still
+        holds an unfinished request is closed, so that the others can go on.""",
+        minimum=1,
+    )
+    pykbroker_max_plain_request_bytes: int = setting(
+        Kind.INT,
         16777216,
-        "Bytes of requests in work on one connection beyond which reading from it pauses.",
+        """Largest request of any kind but Produce; a larger one closes the connection. Such requests are
+        turned into objects, which take many times their size.""",
+        minimum=1024,
+    )
+    pykbroker_connection_max_inflight_bytes: int = setting(
+        Kind.INT,
+        65536,
+        """Bytes of further requests that are read from a connection while one of its requests waits for its
+        answer.""",
         minimum=1,
     )
     connections_max_idle_ms: int = setting(
-        Kind.LONG, 600000, "A connection without a request for this long is closed; -1 means never.",
+        Kind.LONG, 600000, "A connection on which nothing moved for this long is closed; -1 means never.",
         minimum=-1,
     )  # fmt: skip
     max_connections: int = setting(
         Kind.INT, INT_MAX, "Connections at one time; more are closed at once.", minimum=0, dynamic=True
+    )
+    max_connections_per_ip: int = setting(
+        Kind.INT,
+        INT_MAX,
+        "Connections at one time from one address; more are closed at once.",
+        minimum=0,
+        dynamic=True,
     )
     # what exists
     log_dirs: str = setting(

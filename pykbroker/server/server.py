@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import trio
@@ -56,6 +57,7 @@ class Server:
         self._dispatcher = Dispatcher(services, apis, limits, clock, faults)
         self._warnings = LimitedLog(log, clock)
         self._drivers: set[Driver] = set()
+        self._by_host: Counter[str] = Counter()
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
         self._stopped: trio.Event | None = None
@@ -100,6 +102,10 @@ class Server:
             nursery.start_soon(self._cut_off, deadline)
             await self._stopped.wait()
             nursery.cancel_scope.cancel()
+
+    def limit(self, limits: ServerLimits) -> None:
+        """Take other limits from now on; connections that are open keep their request sizes, and stay."""
+        self._hub.limits = limits
 
     def statistics(self) -> ServerStatistics:
         """A snapshot of the counters."""
@@ -147,29 +153,34 @@ class Server:
                 self._admit(sock, address, connections)
 
     def _admit(self, sock: socket.socket, address: Address, connections: trio.Nursery) -> None:
-        hub = self._hub
+        hub, host = self._hub, str(address[0])
         if len(self._drivers) >= hub.limits.max_connections:
-            hub.refused += 1
-            sock.close()
-            self._warnings.warning(
-                "refused a connection peer=%s reason=%d are open", address[0], len(self._drivers)
-            )
+            self._refuse(sock, host, f"{len(self._drivers)} are open")
+            return
+        if self._by_host[host] >= hub.limits.max_connections_per_ip:
+            self._refuse(sock, host, f"{self._by_host[host]} are open from there")
             return
         hub.accepted += 1
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        core = Connection(self._dispatcher, hub.limits, str(address[0]), hub.accepted)
+        _prepare(sock, hub.limits)
+        core = Connection(self._dispatcher, hub.limits, host, hub.accepted)
         driver = Driver(hub, sock, core, self._warnings)
         self._drivers.add(driver)
-        connections.start_soon(self._run, driver)
+        self._by_host[host] += 1
+        connections.start_soon(self._run, driver, host)
 
-    async def _run(self, driver: Driver) -> None:
+    def _refuse(self, sock: socket.socket, host: str, reason: str) -> None:
+        self._hub.refused += 1
+        sock.close()
+        self._warnings.warning("refused a connection peer=%s reason=%s", host, reason)
+
+    async def _run(self, driver: Driver, host: str) -> None:
         try:
             await driver.run()
         finally:
             self._drivers.discard(driver)
+            self._by_host[host] -= 1
+            if not self._by_host[host]:
+                del self._by_host[host]
 
     # -- background -------------------------------------------------------------------------------
 
@@ -193,6 +204,17 @@ class Server:
         if self._drivers:
             log.warning("cut off connections that were still busy count=%d", len(self._drivers))
         self._serving.cancel()
+
+
+def _prepare(sock: socket.socket, limits: ServerLimits) -> None:
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if limits.send_buffer_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
+    if limits.receive_buffer_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_buffer_bytes)
 
 
 def _plain(listener: trio.SocketListener | socket.socket) -> socket.socket:

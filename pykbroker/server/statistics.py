@@ -13,7 +13,7 @@ class ServerStatistics:
     """Open now."""
     accepted: int
     refused: int
-    """Closed at once, because ``max_connections`` were open."""
+    """Closed at once, because as many were open as may be."""
     closed_idle: int
     closed_malformed: int
     """Closed because the client sent what is no request we serve."""

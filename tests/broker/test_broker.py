@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 from pathlib import Path
 
 import pytest
 import trio
 
 from pykbroker.broker import Broker, StartError, cause_of, raise_descriptor_limit
+from pykbroker.catalog.alter import Alteration, Step, alter
+from pykbroker.catalog.image import BROKER
 from pykbroker.config import BrokerConfig
 from pykbroker.log import checkpoints
+from pykbroker.protocol.frames import encode_request
+from pykbroker.protocol.messages.api_versions import ApiVersionsRequest
 from pykbroker.testing import BrokerThread
 
 
@@ -87,6 +92,27 @@ def test_leader_epochs_rise_after_an_unclean_stop_only(tmp_path: Path) -> None:
     (tmp_path / checkpoints.CLEAN_SHUTDOWN).unlink()
     with BrokerThread(data_dir=tmp_path) as broker:
         assert epoch(broker) == 1
+
+
+def test_connections_are_limited_and_the_limit_may_change(tmp_path: Path) -> None:
+    with BrokerThread(data_dir=tmp_path, settings={"max.connections": "1"}) as broker:
+        host, _, port = broker.bootstrap.rpartition(":")
+
+        def is_served() -> bool:
+            with socket.create_connection((host, int(port)), timeout=5) as sock:
+                sock.sendall(encode_request(ApiVersionsRequest(), 0, 1, "test"))
+                try:
+                    return bool(sock.recv(1))
+                except ConnectionResetError:
+                    return False
+
+        with socket.create_connection((host, int(port))) as first:
+            first.sendall(encode_request(ApiVersionsRequest(), 0, 1, "test"))
+            assert first.recv(1)
+            assert not is_served()
+            wanted = Alteration(resource_type=BROKER, name="", steps=[Step("max.connections", 0, "2")])
+            broker.run_async(lambda: alter(broker.broker.services.catalog, [wanted]))
+            assert is_served()
 
 
 def test_the_descriptor_limit_is_raised() -> None:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from pykbroker.errors import ErrorCode
 from pykbroker.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from pykbroker.protocol.messages.fetch import FetchRequest, FetchResponse
 from pykbroker.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
-from pykbroker.protocol.messages.produce import ProduceResponse
+from pykbroker.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from pykbroker.protocol.messages.produce import ProduceRequest, ProduceResponse
 from pykbroker.protocol.schema import FileRegion
 from pykbroker.server import Fault, Faults, Server, ServerLimits
 from tests.server.fakes import NO_SERVICES, FakeApis, fetched, frame, produce_request, serving
@@ -181,6 +183,87 @@ async def test_client_leaves_while_parked() -> None:
         assert running.server.statistics().parked == 0
 
 
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_client_leaves_while_its_handler_waits_for_others(how: str) -> None:
+    """The handler is cancelled; what the client sent behind the request is still carried out."""
+    async with serving() as running:
+        cancelled: list[str] = []
+
+        async def on_join(request: JoinGroupRequest) -> JoinGroupResponse:
+            try:
+                await trio.sleep_forever()
+            finally:
+                cancelled.append(request.group_id)
+            raise AssertionError
+
+        running.apis.on_join = on_join
+        client = await running.connect()
+        await client.send(frame(JoinGroupRequest(group_id="g"), 4, 1))
+        await running.settled(lambda: len(running.apis.handled) == 1)
+        await client.send(
+            frame(HeartbeatRequest(), 4, 2),
+            frame(FetchRequest(max_wait_ms=60_000), 12, 3),
+            frame(JoinGroupRequest(group_id="h"), 4, 4),
+            frame(produce_request(), 9, 5),
+        )
+        await running.settled(lambda: running.server.statistics().buffered_bytes > 100)
+        assert cancelled == []
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            client.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await client.stream.aclose()
+        await running.settled(lambda: running.server.statistics().connections == 0)
+        assert cancelled == ["g"]
+        # Not the second JoinGroup: there is nobody who could be a member.
+        kinds = [JoinGroupRequest, HeartbeatRequest, FetchRequest, ProduceRequest]
+        assert [type(request) for request in running.apis.handled] == kinds
+        assert running.apis.parks[0].closed == 1
+        assert running.server.statistics().buffered_bytes == 0
+
+
+async def test_a_handler_that_waits_for_others_answers_and_fails_as_any_other() -> None:
+    async with serving() as running:
+        go = trio.Event()
+
+        async def on_join(request: JoinGroupRequest) -> JoinGroupResponse:
+            await go.wait()
+            if request.group_id:
+                raise OSError(errno.ENOSPC, "disk full")
+            return JoinGroupResponse(generation_id=7)
+
+        running.apis.on_join = on_join
+        client = await running.connect()
+        await client.send(frame(JoinGroupRequest(), 4, 1), frame(JoinGroupRequest(group_id="g"), 4, 2))
+        await running.settled(lambda: len(running.apis.handled) == 1)
+        await client.send(API_VERSIONS)
+        go.set()
+        assert (await client.receive(JoinGroupResponse, 4))[1].generation_id == 7
+        body = (await client.receive(JoinGroupResponse, 4))[1]
+        assert body.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+        assert (await client.receive(ApiVersionsResponse, 0))[0] == 0
+
+
+async def test_client_leaves_while_another_handler_runs() -> None:
+    """It is carried through: a client may send and close at once."""
+    async with serving() as running:
+        go, done = trio.Event(), trio.Event()
+
+        async def on_heartbeat(request: HeartbeatRequest) -> HeartbeatResponse:
+            await go.wait()
+            done.set()
+            return HeartbeatResponse()
+
+        running.apis.on_heartbeat = on_heartbeat
+        client = await running.connect()
+        await client.send(frame(HeartbeatRequest(), 4, 1))
+        await running.settled(lambda: len(running.apis.handled) == 1)
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        go.set()
+        await done.wait()
+        await running.settled(lambda: running.server.statistics().connections == 0)
+
+
 async def test_a_client_that_sends_on_while_parked_is_not_read_for_ever() -> None:
     async with serving(ServerLimits(max_parked_bytes=10_000)) as running:
         client = await running.connect()
@@ -247,6 +330,69 @@ async def test_idle_connections_are_closed() -> None:
         await active.receive(ApiVersionsResponse, 0)
         statistics = running.server.statistics()
         assert (statistics.closed_idle, statistics.connections, statistics.parked) == (1, 2, 1)
+
+
+async def test_too_many_connections_from_one_address() -> None:
+    async with serving(ServerLimits(max_connections_per_ip=1)) as running:
+        first = await running.connect()
+        await first.send(API_VERSIONS)
+        await first.receive(ApiVersionsResponse, 0)
+        assert await (await running.connect()).ends() == b""
+        running.server.limit(ServerLimits(max_connections_per_ip=2))
+        second = await running.connect()
+        await second.send(API_VERSIONS)
+        await second.receive(ApiVersionsResponse, 0)
+        assert await (await running.connect()).ends() == b""
+        await first.stream.aclose()
+        await running.settled(lambda: running.server.statistics().connections == 1)
+        third = await running.connect()
+        await third.send(API_VERSIONS)
+        await third.receive(ApiVersionsResponse, 0)
+        assert running.server.statistics().refused == 2
+
+
+@pytest.mark.parametrize("size", [-1, 40_000])
+async def test_socket_buffers(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, object]] = []
+    setsockopt = socket.socket.setsockopt
+
+    def noted(self: socket.socket, level: int, name: int, value: int) -> None:
+        given.append((name, value))
+        setsockopt(self, level, name, value)
+
+    async with serving(ServerLimits(send_buffer_bytes=size, receive_buffer_bytes=size)) as running:
+        monkeypatch.setattr(socket.socket, "setsockopt", noted)
+        client = await running.connect()
+        await client.send(API_VERSIONS)
+        await client.receive(ApiVersionsResponse, 0)
+    for name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        assert ((name, size) in given) is (size > 0)
+
+
+async def test_a_slow_reader_that_goes_on_is_not_idle() -> None:
+    """Its answer may take longer than the idle time; one that stopped reading is cut off."""
+    async with serving() as running:
+        running.apis.records = bytes(60_000_000)  # far more than the kernel keeps
+        client = await running.connect()
+        await client.send(frame(FetchRequest(), 12, 1))
+        data = client.answers.data
+        while len(data) < 50_000_000:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            running.clock.advance(200, sessions=True)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            got = len(data)
+            while len(data) < got + 8_000_000:
+                with trio.fail_after(5):
+                    data += await client.stream.receive_some(1 << 20)
+        assert (await client.receive(FetchResponse, 12))[0] == 1
+        await client.send(frame(FetchRequest(), 12, 2))
+        await running.settled(lambda: len(running.apis.handled) == 2)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        with trio.fail_after(5):
+            while running.server.statistics().closed_idle == 0:  # it may still fill the kernel's buffers
+                running.clock.advance(601, sessions=True)
+                await trio.testing.wait_all_tasks_blocked(0.005)
+        assert len(await client.ends()) < 60_000_000
 
 
 async def test_never_idle() -> None:
