@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import logging
 import resource
-import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from pykbroker import _sockets
-from pykbroker._datadir import DataDirectory, StartError
+from pykbroker._datadir import DataDirectory, Identity, StartError, identify
 from pykbroker._version import __version__
 from pykbroker.apis import _registry
 from pykbroker.apis._fetch_sessions import FetchSessions
@@ -34,6 +32,7 @@ from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.clock import Clock, SystemClock
 from pykbroker.config import BrokerConfig, Endpoint
+from pykbroker.errors import KafkaError
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.log import checkpoints
 from pykbroker.partitions.manager import Partitions
@@ -48,14 +47,6 @@ DRAIN_S = 0.8
 
 Progress = Callable[[int, int, str], None]
 """Called as ``(done, total, what)`` while logs are opened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Identity:
-    """What ``meta.properties`` says: written once, at the first start."""
-
-    cluster_id: str
-    new: bool
 
 
 class Broker:
@@ -100,49 +91,18 @@ class Broker:
         Raises :class:`StartError` when it cannot start.
         """
         raise_descriptor_limit()
-        directory = DataDirectory(self.config.data_dir)
+        directory = DataDirectory(self.config.data_dir, self._ready_file)
         directory.hold()
         try:
             sockets = self._bind()
             try:
-                await self._open(self._identify())
+                await self._start()
                 await self._live(directory, sockets, task_status)
             finally:
                 for sock in sockets:
                     sock.close()
         finally:
             directory.release()
-
-    def _identify(self) -> _Identity:
-        """Read ``meta.properties``, or write it for a new data directory."""
-        data_dir, node_id = self.config.data_dir, str(self.config.node_id)
-        try:
-            found = checkpoints.read_meta_properties(data_dir)
-        except ValueError as error:
-            raise StartError(
-                f"{data_dir / checkpoints.META_PROPERTIES} cannot be read: {error}",
-                "Restore it from a backup; it holds the ids of cluster and node",
-            ) from error
-        if not found:
-            found = {
-                "version": "1",
-                "cluster.id": checkpoints.format_uuid(_random_id()),
-                "node.id": node_id,
-                "directory.id": checkpoints.format_uuid(_random_id()),
-            }
-            checkpoints.write_meta_properties(data_dir, found)
-            return _Identity(cluster_id=found["cluster.id"], new=True)
-        if found.get("node.id", node_id) != node_id:
-            raise StartError(
-                f"data directory {data_dir} belongs to node {found['node.id']}, the settings say {node_id}",
-                f"Start with --set node.id={found['node.id']}, or give another --data-dir",
-            )
-        if "cluster.id" not in found:
-            raise StartError(
-                f"{data_dir / checkpoints.META_PROPERTIES} has no cluster.id",
-                "Restore it from a backup; it holds the ids of cluster and node",
-            )
-        return _Identity(cluster_id=found["cluster.id"], new=False)
 
     def _bind(self) -> list[socket.socket]:
         """Bind all listeners; fills in :attr:`listeners` and :attr:`bootstrap`."""
@@ -167,20 +127,27 @@ class Broker:
         self.bootstrap = _sockets.text(local)
         return sockets
 
-    async def _open(self, identity: _Identity) -> None:
-        """Open catalog and logs, and make the services on top of them."""
-        config, clock = self.config, self.clock
-        clean = identity.new or (config.data_dir / checkpoints.CLEAN_SHUTDOWN).exists()
+    async def _start(self) -> None:
+        """Open everything; what goes wrong on the way is told as :class:`StartError`."""
         try:
-            catalog = await trio.to_thread.run_sync(
-                lambda: LocalCatalog.open(
-                    config.data_dir, config, cluster_id=identity.cluster_id, clock=clock
-                )
-            )
+            await self._open(identify(self.config.data_dir, self.config.node_id))
         except CatalogError as error:
             raise StartError(
                 str(error), "The catalog says what exists: without it nothing can be served"
             ) from error
+        except (OSError, KafkaError) as error:
+            raise StartError(
+                f"data directory {self.config.data_dir} cannot be opened: {error}",
+                "Look for a full disk, permissions, or a failing disk",
+            ) from error
+
+    async def _open(self, identity: Identity) -> None:
+        """Open catalog and logs, and make the services on top of them."""
+        config, clock = self.config, self.clock
+        clean = identity.new or (config.data_dir / checkpoints.CLEAN_SHUTDOWN).exists()
+        catalog = await trio.to_thread.run_sync(
+            lambda: LocalCatalog.open(config.data_dir, config, cluster_id=identity.cluster_id, clock=clock)
+        )
         self._catalog = catalog
         if not clean:
             log.warning("the last stop was not clean: logs are recovered, leader epochs rise")
@@ -277,7 +244,7 @@ class Broker:
             "node_id": self.config.node_id,
             "version": __version__,
         }
-        directory.publish(info, self._ready_file)
+        directory.publish(info)
         log.info(
             "listening on %s: data_dir=%s cluster_id=%s topics=%d seconds=%.3f",
             ", ".join(self.listeners),
@@ -286,14 +253,6 @@ class Broker:
             len(image.topics),
             time.monotonic() - self._begun,
         )
-
-
-def _random_id() -> bytes:
-    """16 random bytes whose text does not start with ``-``, which command lines take for an option."""
-    while True:
-        raw = secrets.token_bytes(16)
-        if not checkpoints.format_uuid(raw).startswith("-"):
-            return raw
 
 
 def _reachable(endpoint: Endpoint) -> Endpoint:

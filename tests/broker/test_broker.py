@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -76,6 +77,15 @@ async def test_a_taken_port_is_said_before_logs_are_opened(tmp_path: Path) -> No
             await other.run()
         nursery.cancel_scope.cancel()
     assert not (tmp_path / "two" / checkpoints.META_PROPERTIES).exists()
+
+
+async def test_a_disk_that_fails_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints, "write_meta_properties", fail)
+    with pytest.raises(StartError, match="No space left"):
+        await Broker(config(tmp_path)).run()
 
 
 def test_leader_epochs_rise_after_an_unclean_stop_only(tmp_path: Path) -> None:

@@ -44,9 +44,11 @@ def test_what_a_killed_broker_left_is_gone_when_the_next_holds(tmp_path: Path) -
 
 
 def test_published_to_both_files_in_one_piece(tmp_path: Path) -> None:
-    directory = DataDirectory(tmp_path / "data")
+    (tmp_path / "ready").write_text("of a broker that was killed")
+    directory = DataDirectory(tmp_path / "data", tmp_path / "ready")
     directory.hold()
-    directory.publish({"pid": 1, "listeners": ["h:1"]}, tmp_path / "ready")
+    assert not (tmp_path / "ready").exists()
+    directory.publish({"pid": 1, "listeners": ["h:1"]})
     published = (tmp_path / "data" / "pykbroker.json").read_text()
     assert json.loads(published) == {"pid": 1, "listeners": ["h:1"]}
     assert (tmp_path / "ready").read_text() == published
@@ -69,3 +71,9 @@ def test_a_place_that_cannot_be_one(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot be used") as refused:
         DataDirectory(tmp_path / "file").hold()
     assert "--data-dir" in refused.value.hint
+
+
+def test_a_ready_file_nowhere_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="ready file"):
+        DataDirectory(tmp_path / "data", tmp_path / "missing" / "ready").hold()
+    assert not (tmp_path / "data").exists()
