@@ -13,7 +13,7 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -108,6 +108,7 @@ class Broker:
         """Bind all listeners; fills in :attr:`listeners` and :attr:`bootstrap`."""
         bound: list[Endpoint] = []
         sockets: list[socket.socket] = []
+        names: list[str] = []
         for endpoint in self.config.listen_endpoints():
             try:
                 real, more = _sockets.bind(endpoint)
@@ -120,7 +121,9 @@ class Broker:
                 ) from error
             bound.append(real)
             sockets += more
-        self._endpoints = self.config.advertised_endpoints() or tuple(_reachable(each) for each in bound)
+            names += [endpoint.name] * len(more)
+        self._names = tuple(names)
+        self._endpoints = _advertised(self.config.advertised_endpoints(), bound)
         self.listeners = tuple(_sockets.text(each) for each in bound)
         first = bound[0]
         local = Endpoint(first.name, "localhost", first.port) if first.host in _sockets.WILDCARDS else first
@@ -207,7 +210,7 @@ class Broker:
                 async with trio.open_nursery() as front:
                     for sock in sockets:
                         sock.listen(self.config.socket_listen_backlog_size)
-                    await front.start(server.serve, sockets)
+                    await front.start(server.serve, sockets, self._names)
                     task_status.started()
                     await self._stop.wait()
                     begun = time.monotonic()
@@ -253,6 +256,14 @@ class Broker:
             len(image.topics),
             time.monotonic() - self._begun,
         )
+
+
+def _advertised(wanted: Sequence[Endpoint] | None, bound: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """What clients are told, for each listener's name."""
+    if not wanted:
+        return tuple(_reachable(each) for each in bound)
+    ports = {each.name: each.port for each in bound}
+    return tuple(Endpoint(each.name, each.host, each.port or ports[each.name]) for each in wanted)
 
 
 def _reachable(endpoint: Endpoint) -> Endpoint:

@@ -56,7 +56,8 @@ class RequestContext:
 
     ``now_ms`` is the wall clock in milliseconds, ``now`` the monotonic clock in seconds, both read
     when the request was taken from its connection.  ``request_bytes`` is the frame's size.  ``apis`` is
-    what the server serves, by key.
+    what the server serves, by key.  ``listener`` is the name of the listener that the client came by,
+    which says at which endpoints it reaches brokers; empty: the first of each.
     """
 
     services: Services
@@ -68,6 +69,7 @@ class RequestContext:
     now_ms: int
     now: float
     request_bytes: int = 0
+    listener: str = ""
     apis: Mapping[int, Api[Message, Message]] = field(default_factory=dict)
 
 

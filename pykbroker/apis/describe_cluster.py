@@ -38,12 +38,10 @@ async def handle(ctx: RequestContext, request: DescribeClusterRequest) -> Descri
         controller_id=controller_id(ctx),
         brokers=[
             DescribeClusterBroker(
-                broker_id=broker.node_id,
-                host=broker.endpoints[0].host,
-                port=broker.endpoints[0].port,
-                rack=broker.rack,
+                broker_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
             )
             for broker in image.brokers.values()
+            if (endpoint := broker.endpoint(ctx.listener)) is not None
         ],
     )
     if request.include_cluster_authorized_operations:

@@ -47,9 +47,9 @@ async def _find(ctx: RequestContext, key_type: int, key: str) -> Coordinator:
     except KafkaError as error:
         return _refused(key, error.code, str(error))
     broker = ctx.services.catalog.image.brokers.get(node_id)
-    if broker is None or not broker.endpoints:
+    endpoint = None if broker is None else broker.endpoint(ctx.listener)
+    if endpoint is None:
         return _refused(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, f"broker {node_id} is not there")
-    endpoint = broker.endpoints[0]
     return Coordinator(
         key=key, node_id=node_id, host=endpoint.host, port=endpoint.port, error_code=0, error_message=""
     )

@@ -7,7 +7,8 @@ v13 a top-level error code.
 A topic that is created because somebody asked for it is answered with UNKNOWN_TOPIC_OR_PARTITION that
 one time, as Apache Kafka does; it exists when the answer arrives.  Where we differ: why a name cannot
 be created (INVALID_TOPIC_EXCEPTION for names that collide) is said, Kafka leaves the client to retry.
-Clients are told the first endpoint of each broker, whichever listener they came by.
+Clients are told the endpoints of the listener that they came by; a broker without one is left out, and
+so is the leader of its partitions.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ async def handle(ctx: RequestContext, request: MetadataRequest) -> MetadataRespo
     before = catalog.image
     _check_names(ctx.version, request)
     if request.topics is None or (ctx.version == 0 and not request.topics):
-        found = [_described(request, before, topic) for topic in before.visible_topics()]
+        found = [_described(ctx, request, before, topic) for topic in before.visible_topics()]
     else:
         codes = await _create_missing(ctx, request, request.topics)
-        found = list(_found(request, before, request.topics, codes))
+        found = list(_found(ctx, request, before, request.topics, codes))
     image = catalog.image
     asked = request.include_cluster_authorized_operations
     return MetadataResponse(
-        brokers=list(_brokers(image)),
+        brokers=list(_brokers(image, ctx.listener)),
         cluster_id=image.cluster_id,
         controller_id=controller_id(ctx),
         topics=found,
@@ -93,6 +94,7 @@ async def _create_missing(
 
 
 def _found(
+    ctx: RequestContext,
     request: MetadataRequest,
     image: Image,
     wanted: Sequence[MetadataRequestTopic],
@@ -106,7 +108,7 @@ def _found(
         seen.add(key)
         topic = image.topic_by_id(asked.topic_id) if asked.name is None else image.topics.get(asked.name)
         if topic is not None and not topic.hidden:
-            yield _described(request, image, topic)
+            yield _described(ctx, request, image, topic)
         elif asked.name is None:
             code = ErrorCode.UNKNOWN_TOPIC_ID if asked.topic_id != ZERO_UUID else ErrorCode.INVALID_REQUEST
             yield _refused(None, asked.topic_id, code)
@@ -127,23 +129,32 @@ def _refused(name: str | None, topic_id: bytes, code: ErrorCode) -> MetadataResp
     return MetadataResponseTopic(error_code=code, name=name, topic_id=topic_id, is_internal=name in INTERNAL)
 
 
-def _described(request: MetadataRequest, image: Image, topic: Topic) -> MetadataResponseTopic:
+def _described(
+    ctx: RequestContext, request: MetadataRequest, image: Image, topic: Topic
+) -> MetadataResponseTopic:
     answer = MetadataResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.internal,
-        partitions=[_partition(image, partition) for partition in topic.partitions],
+        partitions=[_partition(ctx, image, partition) for partition in topic.partitions],
     )
     if request.include_topic_authorized_operations:
         answer.topic_authorized_operations = TOPIC_OPERATIONS
     return answer
 
 
-def _partition(image: Image, partition: PartitionState) -> MetadataResponsePartition:
+def _partition(ctx: RequestContext, image: Image, partition: PartitionState) -> MetadataResponsePartition:
+    code, leader = ErrorCode.NONE, partition.leader
+    broker = image.brokers.get(leader)
+    if broker is None:
+        code = ErrorCode.LEADER_NOT_AVAILABLE
+    elif broker.endpoint(ctx.listener) is None:
+        code = ErrorCode.LISTENER_NOT_FOUND if ctx.version >= 6 else ErrorCode.LEADER_NOT_AVAILABLE
+        leader = -1
     return MetadataResponsePartition(
-        error_code=ErrorCode.NONE if partition.leader >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,
+        error_code=code,
         partition_index=partition.index,
-        leader_id=partition.leader,
+        leader_id=leader,
         leader_epoch=partition.leader_epoch,
         replica_nodes=list(partition.replicas),
         isr_nodes=list(partition.isr),
@@ -151,9 +162,9 @@ def _partition(image: Image, partition: PartitionState) -> MetadataResponseParti
     )
 
 
-def _brokers(image: Image) -> Iterator[MetadataResponseBroker]:
+def _brokers(image: Image, listener: str) -> Iterator[MetadataResponseBroker]:
     for broker in image.brokers.values():
-        endpoint = broker.endpoints[0]
-        yield MetadataResponseBroker(
-            node_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
-        )
+        if (endpoint := broker.endpoint(listener)) is not None:
+            yield MetadataResponseBroker(
+                node_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
+            )

@@ -75,6 +75,12 @@ class BrokerInfo:
     rack: str | None = None
     version: int = 0
 
+    def endpoint(self, listener: str) -> Endpoint | None:
+        """Where those who came by ``listener`` reach it, if they do; "" means its first endpoint."""
+        if not listener:
+            return self.endpoints[0] if self.endpoints else None
+        return next((endpoint for endpoint in self.endpoints if endpoint.name == listener), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

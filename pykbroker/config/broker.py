@@ -63,7 +63,8 @@ class BrokerConfig:
     advertised_listeners: tuple[str, ...] | None = setting(
         Kind.LIST,
         None,
-        "What clients are told to connect to, where that is not what we listen on.",
+        """What clients are told to connect to, where that is not what we listen on: by the name of the
+        listener that they came by. Port 0 means the port that is listened on.""",
         pattern=_ENDPOINT,
         pattern_text=_ENDPOINT_TEXT,
     )
@@ -479,6 +480,7 @@ def _check(config: BrokerConfig) -> None:
                 raise ConfigError(name, text, "only plaintext listeners exist here yet")
     if not config.listeners:
         raise ConfigError("listeners", "", f"must be {_ENDPOINT_TEXT}")
+    _check_names(config)
     low, high = config.group_min_session_timeout_ms, config.group_max_session_timeout_ms
     if low > high:
         raise ConfigError(
@@ -487,3 +489,18 @@ def _check(config: BrokerConfig) -> None:
             f"must not be above group.max.session.timeout.ms, which is {high}",
         )
     topic.TopicConfig.from_overrides(config, {})
+
+
+def _check_names(config: BrokerConfig) -> None:
+    """A listener's name says which advertised endpoint belongs to it; raises :class:`ConfigError`."""
+    names = [endpoint.name for endpoint in config.listen_endpoints()]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "listeners", ",".join(config.listeners), "each listener must have a name of its own"
+        )
+    advertised = config.advertised_endpoints() or ()
+    for text, endpoint in zip(config.advertised_listeners or (), advertised, strict=True):
+        if endpoint.name not in names:
+            raise ConfigError("advertised.listeners", text, f"a name must be one of {', '.join(names)}")
+        if endpoint.host in ("", "0.0.0.0", "::"):
+            raise ConfigError("advertised.listeners", text, "a client cannot connect to all interfaces")

@@ -45,7 +45,7 @@ NAMES = frozenset(
     log.cleaner.hash.algorithm.class log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size
     log.cleaner.io.max.bytes.per.second log.cleaner.threads log.dir.failure.timeout.ms
     log.initial.task.delay.ms log.message.downconversion.enable log.message.format.version
-    log.message.timestamp.difference.max.ms max.connection.creation.rate max.connections.per.ip
+    log.message.timestamp.difference.max.ms max.connection.creation.rate
     max.connections.per.ip.overrides metric.reporters num.io.threads num.network.threads
     num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads num.replica.fetchers
     offsets.commit.required.acks offsets.topic.compression.codec port principal.builder.class

@@ -31,13 +31,20 @@ class Connection:
 
     __slots__ = ("_dispatcher", "_frames", "_limits", "closing", "peer", "reason", "taken")
 
-    def __init__(self, dispatcher: Dispatcher, limits: ServerLimits, host: str, connection_id: int) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        limits: ServerLimits,
+        host: str,
+        connection_id: int,
+        listener: str = "",
+    ) -> None:
         self._dispatcher = dispatcher
         self._limits = limits
         self._frames = FrameBuffer(limits.max_request_bytes)
         self.taken = 0
         """Bytes of the request that waits for its answer."""
-        self.peer = Peer(host, connection_id, bytearray(), Regions())
+        self.peer = Peer(host, connection_id, listener, bytearray(), Regions())
         self.closing = False
         """Nothing more is handled; close when what was collected has been sent."""
         self.reason: ProtocolError | CloseConnection | None = None

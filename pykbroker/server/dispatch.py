@@ -79,6 +79,7 @@ class Peer:
 
     host: str
     connection_id: int
+    listener: str
     out: bytearray
     regions: Regions
 
@@ -138,6 +139,7 @@ class Dispatcher:
             now_ms=now_ms,
             now=now,
             request_bytes=len(frame),
+            listener=peer.listener,
             apis=self._apis,
         )
         result: Message | Awaitable[object] | Waiting | None

@@ -65,11 +65,13 @@ class Server:
     async def serve(
         self,
         listeners: Sequence[trio.SocketListener | socket.socket],
+        names: Sequence[str] = (),
         *,
         task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and serve until drained or cancelled; owns ``listeners`` and closes them.
 
+        ``names`` are what handlers are told of the listener that a client came by.
         ``task_status.started`` gets the addresses listened on.
         """
         socks = [_plain(listener) for listener in listeners]
@@ -80,7 +82,9 @@ class Server:
                     background.start_soon(self._hub.timers.run)
                     background.start_soon(self._close_idle)
                     async with trio.open_nursery() as connections:
-                        connections.start_soon(self._accept_all, socks, connections)
+                        connections.start_soon(
+                            self._accept_all, socks, names or [""] * len(socks), connections
+                        )
                         task_status.started([sock.getsockname()[:2] for sock in socks])
                     background.cancel_scope.cancel()
         finally:
@@ -127,16 +131,18 @@ class Server:
 
     # -- accepting --------------------------------------------------------------------------------
 
-    async def _accept_all(self, socks: Sequence[socket.socket], connections: trio.Nursery) -> None:
+    async def _accept_all(
+        self, socks: Sequence[socket.socket], names: Sequence[str], connections: trio.Nursery
+    ) -> None:
         """Accept on all listeners; a connection's task lives in ``connections``, which outlives this."""
         with self._accepting:
             async with trio.open_nursery() as accepting:
-                for sock in socks:
-                    accepting.start_soon(self._accept, sock, connections)
+                for sock, name in zip(socks, names, strict=True):
+                    accepting.start_soon(self._accept, sock, name, connections)
         for sock in socks:
             sock.close()
 
-    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+    async def _accept(self, listener: socket.socket, name: str, connections: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
             for _ in range(ACCEPTS):
@@ -150,9 +156,9 @@ class Server:
                     self._warnings.warning("cannot accept a connection error=%s", error)
                     await trio.sleep(ACCEPT_PAUSE_S)
                     break
-                self._admit(sock, address, connections)
+                self._admit(sock, address, name, connections)
 
-    def _admit(self, sock: socket.socket, address: Address, connections: trio.Nursery) -> None:
+    def _admit(self, sock: socket.socket, address: Address, name: str, connections: trio.Nursery) -> None:
         hub, host = self._hub, str(address[0])
         if len(self._drivers) >= hub.limits.max_connections:
             self._refuse(sock, host, f"{len(self._drivers)} are open")
@@ -162,7 +168,7 @@ class Server:
             return
         hub.accepted += 1
         _prepare(sock, hub.limits)
-        core = Connection(self._dispatcher, hub.limits, host, hub.accepted)
+        core = Connection(self._dispatcher, hub.limits, host, hub.accepted, name)
         driver = Driver(hub, sock, core, self._warnings)
         self._drivers.add(driver)
         self._by_host[host] += 1
