@@ -41,6 +41,7 @@ from pykbroker.groups.offsets import (
     same_topic,
 )
 from pykbroker.groups.states import GroupState
+from pykbroker.protocol.schema import ZERO_UUID
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,20 @@ class GroupMachine:
         for group_id in group_ids:
             mine = self.offsets.of(group_id)
             gone = [p for p, at in mine.items() if same_topic(at.topic_id, topics.get(p[0]))]
+            records += self._forget(group_id, gone)
+        return Decision(records=tuple(records), replies=((token, ErrorCode.NONE),))
+
+    def forget_lost(
+        self, group_ids: Iterable[str], exists: Callable[[bytes], bool], token: int
+    ) -> GroupDecision:
+        """Forget what these groups committed for topics whose ids are no longer there.
+
+        What was committed without an id is kept: its topic cannot be told from a later one.
+        """
+        records: list[NewRecord] = []
+        for group_id in group_ids:
+            mine = self.offsets.of(group_id)
+            gone = [p for p, at in mine.items() if at.topic_id != ZERO_UUID and not exists(at.topic_id)]
             records += self._forget(group_id, gone)
         return Decision(records=tuple(records), replies=((token, ErrorCode.NONE),))
 

@@ -158,6 +158,7 @@ class GroupCoordinator:
             except KafkaError as error:
                 log.error("cannot load %s, trying again: error=%s", shard.name, error)
                 await self._clock.wait_until(self._clock.monotonic() + RELOAD_SECONDS)
+        await self._forget_lost(shard)
 
     async def _shard(self, group_id: str) -> GroupShard:
         index = self.partition_for(group_id)
@@ -194,17 +195,28 @@ class GroupCoordinator:
     async def _forget_topics(self, topics: dict[str, bytes]) -> None:
         await self._on_all_groups(lambda machine, ids, token, _: machine.forget_topics(ids, topics, token))
 
+    async def _forget_lost(self, shard: GroupShard) -> None:
+        """Topics may have been deleted while nobody here could take note: while loading, or in a crash."""
+
+        def decide(machine: GroupMachine, ids: Sequence[str], token: int, _: int) -> GroupDecision:
+            return machine.forget_lost(ids, lambda uid: uid in self._catalog.image.names_by_id, token)
+
+        await self._on_groups(shard, decide)
+
     async def _on_all_groups(self, decide: Upkeep) -> None:
-        """Decide about all groups, a few at a time, each few in one batch."""
         for shard in tuple(self._shards.values()):
-            ids = tuple(shard.machine.groups) if shard.state is ShardState.ACTIVE else ()
-            for at in range(0, len(ids), CHUNK):
-                try:
-                    await shard.ask(partial(_upkeep, decide, shard.machine, ids[at : at + CHUNK]))
-                except KafkaError as error:
-                    log.warning("upkeep of groups put off: shard=%s error=%s", shard.name, error)
-                    break
-                await trio.lowlevel.checkpoint()
+            await self._on_groups(shard, decide)
+
+    async def _on_groups(self, shard: GroupShard, decide: Upkeep) -> None:
+        """Decide about all groups of a shard, a few at a time, each few in one batch."""
+        ids = tuple(shard.machine.groups) if shard.state is ShardState.ACTIVE else ()
+        for at in range(0, len(ids), CHUNK):
+            try:
+                await shard.ask(partial(_upkeep, decide, shard.machine, ids[at : at + CHUNK]))
+            except KafkaError as error:
+                log.warning("upkeep of groups put off: shard=%s error=%s", shard.name, error)
+                break
+            await trio.lowlevel.checkpoint()
 
     # -- finding --------------------------------------------------------------------------------
 

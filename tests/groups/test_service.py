@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from pykbroker.catalog.memory import MemoryCatalog
+from pykbroker.catalog.topics import NewTopic, TopicAdmin
 from pykbroker.config import BrokerConfig
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.groups.messages import Commit, Heartbeat, Join, Joined, OffsetToCommit, Protocol, Sync
@@ -182,6 +183,24 @@ async def test_offsets_of_a_deleted_topic_go(tmp_path: Path) -> None:
         await home.services.topics.delete(["gone"])
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert (await committed(groups, topic="gone"), await committed(groups)) == (-1, 6)
+
+
+async def test_offsets_of_topics_that_were_deleted_meanwhile_go_at_the_next_start(tmp_path: Path) -> None:
+    """Also when a topic of that name exists again."""
+    known = catalog()
+    async with at_home(tmp_path, known) as home:
+        groups = home.services.groups
+        ids = [await home.topic(name) for name in ("gone", "again", "kept")]
+        await groups.find("g")
+        places = zip(("gone", "again", "kept"), ids, strict=True)
+        offsets = [OffsetToCommit(name, topic_id, 0, 5) for name, topic_id in places]
+        await groups.commit(Commit(group_id="g", offsets=(*offsets, OffsetToCommit("t", ZERO_UUID, 0, 6))))
+    await TopicAdmin(known).delete(["gone", "again"])
+    await TopicAdmin(known).create([NewTopic(name="again", partitions=1)])
+    async with at_home(tmp_path, known) as home:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        found = await home.services.groups.fetch("g", None)
+        assert {at.topic: at.offset for at in found} == {"kept": 5, "t": 6}
 
 
 async def test_stopping_tells_who_waits(tmp_path: Path) -> None:
