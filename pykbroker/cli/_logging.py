@@ -1,4 +1,8 @@
-"""What the broker's log looks like: lines for people, or JSON lines for machines, on standard error."""
+"""What the broker's log looks like: lines for people, or JSON lines for machines, on standard error.
+
+Messages hold names that clients have chosen.  Whatever does not print is escaped, so that nobody can write
+a line of their own into the log, or to the terminal that shows it.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,12 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         name = record.name.removeprefix("pykbroker.")
-        line = f"{stamp}.{int(record.msecs):03} {record.levelname:<7} {name}: {record.getMessage()}"
+        message = _printable(record.getMessage())
+        line = f"{stamp}.{int(record.msecs):03} {record.levelname:<7} {name}: {message}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented: the text of an exception may have lines that look like ours.
+            for part in self.formatException(record.exc_info).split("\n"):
+                line += "\n  " + _printable(part)
         colour = _COLOURS.get(record.levelname) if self._colour else None
         return f"{colour}{line}{_PLAIN}" if colour else line
 
@@ -43,7 +50,18 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        # JSON leaves alone what many take for the end of a line (U+0085, U+2028), and other controls.
+        return _printable(json.dumps(entry, ensure_ascii=False), json_form=True)
+
+
+def _printable(text: str, *, json_form: bool = False) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char, json_form) for char in text)
+
+
+def _escaped(char: str, json_form: bool) -> str:
+    return json.dumps(char)[1:-1] if json_form else ascii(char)[1:-1]
 
 
 def set_up(*, level: str, form: str) -> None:
