@@ -46,9 +46,6 @@ API = 1
 Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers in order; names may repeat, None is Kafka's null."""
 
-SETTING_PREFIX = "pykbroker.plugin."
-"""A component's setting is this, the component's name, a dot, and the setting's key."""
-
 BROKER, TOPIC, GROUP = "broker", "topic", "group"
 
 

@@ -71,10 +71,14 @@ def _entries(ctx: RequestContext, resource: DescribeConfigsResource) -> Iterable
             return describe_topic(config, topic.overrides)
         case code if code == BROKER:
             check_broker_name(name, str(config.node_id))
-            return describe_broker(config) if name else describe_all_brokers(config.dynamic_default)
+            return (
+                describe_broker(config)
+                if name
+                else describe_all_brokers(config.dynamic_default, config.extensions)
+            )
         case code if code == GROUP:
             _check_named(name, "Group name")
-            return describe_group(catalog.image.settings_of(GROUP, name).values)
+            return describe_group(catalog.image.settings_of(GROUP, name).values, config.extensions)
         case code if code == BROKER_LOGGER:
             _check_named(name, "Broker id")
             check_broker_name(name, str(config.node_id))

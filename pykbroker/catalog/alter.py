@@ -13,7 +13,17 @@ from enum import IntEnum
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
-from pykbroker.config import BrokerConfig, ConfigError, GroupConfig, Kind, Setting, TopicConfig, settings_of
+from pykbroker.config import (
+    BrokerConfig,
+    ConfigError,
+    GroupConfig,
+    Kind,
+    Setting,
+    TopicConfig,
+    extensions,
+    settings_of,
+)
+from pykbroker.config.extensions import NOTHING
 from pykbroker.config.group import check_group_overrides
 from pykbroker.config.setting import unknown
 from pykbroker.config.topic import check_topic_overrides
@@ -85,7 +95,7 @@ def _decide(catalog: Catalog, image: Image, alteration: Alteration) -> Change | 
     if alteration.resource_type == BROKER:
         return _broker(catalog, image, alteration)
     if alteration.resource_type == GROUP:
-        return _group(image, alteration)
+        return _group(catalog, image, alteration)
     raise _refused(f"Unknown resource type {alteration.resource_type}")
 
 
@@ -107,11 +117,12 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> Change | N
         raise KafkaError(
             ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{alteration.name}' does not exist."
         )
-    table, broker = settings_of(TopicConfig), catalog.broker_config
+    broker = catalog.broker_config
+    table = {**settings_of(TopicConfig), **(broker.extensions or NOTHING).topic}
     defaults = TopicConfig.from_overrides(broker, {})
     values = _stepped(topic.overrides, alteration, table, defaults)
     try:
-        check_topic_overrides(broker, values)
+        check_topic_overrides(broker, values, before=topic.overrides)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == topic.overrides:
@@ -119,13 +130,15 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> Change | N
     return SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values)
 
 
-def _group(image: Image, alteration: Alteration) -> Change | None:
+def _group(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
     if not alteration.name:
         raise _refused("Group name must not be empty")
     now = image.settings_of(GROUP, alteration.name)
-    values = _stepped(now.values, alteration, settings_of(GroupConfig), GroupConfig())
+    added = catalog.broker_config.extensions
+    table = {**settings_of(GroupConfig), **(added or NOTHING).group}
+    values = _stepped(now.values, alteration, table, GroupConfig())
     try:
-        check_group_overrides(values)
+        check_group_overrides(values, added, before=now.values)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == now.values:
@@ -137,13 +150,16 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> Change | 
     own = str(catalog.broker_config.node_id)
     check_broker_name(alteration.name, own)
     now = image.settings_of(BROKER, alteration.name)
-    table, current = settings_of(BrokerConfig), catalog.broker_config
+    current = catalog.broker_config
+    added = current.extensions or NOTHING
+    table = {**settings_of(BrokerConfig), **added.broker}
     values = _stepped(now.values, alteration, table, current)
     default, mine = image.settings_of(BROKER, "").values, image.settings_of(BROKER, own).values
     default, mine = (default, values) if alteration.name else (values, mine)
     try:
         for step in alteration.steps:
             _check_dynamic(step, table)
+        extensions.check_values(added.broker, values, before=now.values)
         effective = current.with_dynamic(default, mine)
         check_topic_overrides(effective, {})
     except ConfigError as error:
@@ -176,7 +192,9 @@ def _stepped(
     now: Mapping[str, str], alteration: Alteration, table: Mapping[str, Setting], defaults: object
 ) -> dict[str, str]:
     """The resource's values after the steps; checked only as far as the steps need."""
-    values = {} if alteration.replace else dict(now)
+    # What was fixed at creation is not lost to a client that lists what it wants to keep.
+    kept = {name: text for name, text in now.items() if name in table and table[name].fixed}
+    values = kept if alteration.replace else dict(now)
     for step in alteration.steps:
         match step.operation, step.value:
             case Operation.SET, str(value):
@@ -191,7 +209,10 @@ def _stepped(
                         ErrorCode.INVALID_CONFIG,
                         f"Can't {word} to key {step.name} because its type is not LIST.",
                     )
-                current = values.get(step.name, row.render(getattr(defaults, row.field)) or "")
+                default = (
+                    row.default if extensions.is_plugin_setting(row.name) else getattr(defaults, row.field)
+                )
+                current = values.get(step.name, row.render(default) or "")
                 values[step.name] = _listed(current, value, append=operation == Operation.APPEND)
     return values
 

@@ -8,13 +8,15 @@ time, given at start, default.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from pykbroker.config import topic
+from pykbroker.config import extensions, topic
+from pykbroker.config.extensions import Extensions
 from pykbroker.config.setting import (
     INT_MAX,
     LONG_MAX,
@@ -25,6 +27,8 @@ from pykbroker.config.setting import (
     setting,
     settings_of,
 )
+
+log = logging.getLogger(__name__)
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _REPLICAS_DOC = "A single broker has one replica of everything, whatever is set."
@@ -370,6 +374,26 @@ class BrokerConfig:
     transaction_state_log_segment_bytes: int = setting(
         Kind.INT, 104857600, "Segment size of `__transaction_state`.", minimum=1
     )
+    # plugins
+    pykbroker_plugins: str = setting(
+        Kind.STRING,
+        "on",
+        """`off` leaves out all plugins but those of pykbroker that cannot be blocked, whatever else is
+        asked for.""",
+        choices=("on", "off"),
+    )
+    pykbroker_plugins_block: tuple[str, ...] = setting(
+        Kind.LIST, (), "Plugins, or single components of them, that are left out, by name."
+    )
+    pykbroker_plugin_timeout_ms: int = setting(
+        Kind.INT, 10000, "Time after which a plugin's async hook is cancelled.", minimum=1
+    )
+    pykbroker_forward_num_partitions: int = setting(
+        Kind.INT,
+        5,
+        "Partitions of `__pykbroker_forward`, the log of what exchanges and partitioners have decided.",
+        minimum=1,
+    )
     # logging
     pykbroker_log_level: str = setting(
         Kind.STRING,
@@ -387,6 +411,8 @@ class BrokerConfig:
     """What was altered for all brokers at run time."""
     dynamic: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What was altered for this broker at run time."""
+    extensions: Extensions | None = field(default=None, repr=False, compare=False)
+    """What plugins add to the settings; None while they are not loaded, when nothing of it is checked."""
     topic_defaults: Mapping[str, Value] = field(init=False, repr=False, compare=False)
     """Values by field name of a topic without settings of its own."""
 
@@ -443,6 +469,30 @@ class BrokerConfig:
             self, dynamic_default=MappingProxyType(dict(default)), dynamic=MappingProxyType(dict(own))
         )
         return layered._layered()
+
+    def with_extensions(self, added: Extensions) -> BrokerConfig:
+        """This config with the settings that plugins declare.
+
+        Raises :class:`ConfigError` for one given at start that is unknown or malformed.
+        """
+        static = extensions.respelled(added.broker, self.static)
+        extensions.check_values(added.broker, static)
+        return dataclasses.replace(self, static=MappingProxyType(static), extensions=added)
+
+    def plugin_value(self, row: Setting) -> Value:
+        """The broker's value of a setting that a plugin declares.
+
+        A value that was altered at run time and that a newer version of the plugin would refuse does
+        not count, lest the broker not start.
+        """
+        for layer in (self.dynamic, self.dynamic_default, self.static):
+            text = layer.get(row.name)
+            if text is not None:
+                try:
+                    return row.parse(text)
+                except ConfigError as error:
+                    log.warning("a stored setting of a plugin is passed over: %s", error)
+        return row.default
 
     def _layered(self) -> BrokerConfig:
         """Every value taken anew from the layers."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pykbroker.config.broker import BrokerConfig
+from pykbroker.config.extensions import NOTHING, Extensions, component_of, is_plugin_setting, missing_row
 from pykbroker.config.group import GroupConfig
 from pykbroker.config.setting import Setting, settings_of
 from pykbroker.config.topic import TopicConfig
@@ -62,11 +63,7 @@ def broker_synonyms(broker: BrokerConfig, name: str) -> tuple[Synonym, ...]:
     """Every layer that gives the broker setting ``name``, the deciding one first."""
     table = settings_of(BrokerConfig)
     chain = _CHAIN_OF.get(name, (name,))
-    layers = (
-        (Source.DYNAMIC_BROKER, broker.dynamic),
-        (Source.DYNAMIC_DEFAULT_BROKER, broker.dynamic_default),
-        (Source.STATIC_BROKER, broker.static),
-    )
+    layers = _layers(broker)
     found = [Synonym(key, values[key], source) for source, values in layers for key in chain if key in values]
     for key in chain:
         row = table[key]
@@ -75,6 +72,14 @@ def broker_synonyms(broker: BrokerConfig, name: str) -> tuple[Synonym, ...]:
     while found and found[0].name != name:
         del found[0]
     return tuple(found)
+
+
+def _layers(broker: BrokerConfig) -> tuple[tuple[Source, Mapping[str, str]], ...]:
+    return (
+        (Source.DYNAMIC_BROKER, broker.dynamic),
+        (Source.DYNAMIC_DEFAULT_BROKER, broker.dynamic_default),
+        (Source.STATIC_BROKER, broker.static),
+    )
 
 
 def describe_topic(broker: BrokerConfig, overrides: Mapping[str, str]) -> Iterator[Entry]:
@@ -87,27 +92,66 @@ def describe_topic(broker: BrokerConfig, overrides: Mapping[str, str]) -> Iterat
             synonyms = (Synonym(row.name, value, Source.TOPIC), *synonyms)
         else:
             value = row.render(getattr(config, row.field))
-        yield _entry(row, value, synonyms, read_only=False)
+        yield _entry(row, value, synonyms, read_only=row.fixed)
+    yield from _plugin_settings_of_topic(broker, config, overrides)
+
+
+def _plugin_settings_of_topic(
+    broker: BrokerConfig, config: TopicConfig, overrides: Mapping[str, str]
+) -> Iterator[Entry]:
+    """Those of the components that the topic names, and whatever else was set on it."""
+    added = broker.extensions or NOTHING
+    used = {config.pykbroker_partitioner, config.pykbroker_exchange_type}
+    used |= {*config.pykbroker_validators, *config.pykbroker_interceptors}
+    for row in added.topic.values():
+        if row.name in overrides or component_of(row.name) in used:
+            synonyms = _plugin_synonyms(broker, row, added)
+            value = row.render(broker.plugin_value(row))
+            if row.name in overrides:
+                value = overrides[row.name]
+                synonyms = (Synonym(row.name, value, Source.TOPIC), *synonyms)
+            yield _entry(row, value, synonyms, read_only=False)
+    yield from _of_missing_plugins(overrides, added.topic, Source.TOPIC)
+
+
+def _of_missing_plugins(
+    values: Mapping[str, str], rows: Mapping[str, Setting], source: Source
+) -> Iterator[Entry]:
+    for name, value in values.items():
+        if is_plugin_setting(name) and name not in rows:
+            yield _entry(missing_row(name), value, (Synonym(name, value, source),), read_only=False)
+
+
+def _plugin_synonyms(broker: BrokerConfig, row: Setting, added: Extensions) -> tuple[Synonym, ...]:
+    layers = _layers(broker) if row.name in added.broker else ()
+    found = [Synonym(row.name, values[row.name], source) for source, values in layers if row.name in values]
+    if row.default is not None:
+        found.append(Synonym(row.name, row.render(row.default), Source.DEFAULT))
+    return tuple(found)
 
 
 def describe_broker(broker: BrokerConfig) -> Iterator[Entry]:
     """All settings of this broker."""
+    added = broker.extensions or NOTHING
     for row in settings_of(BrokerConfig).values():
         value = row.render(getattr(broker, row.field))
         yield _entry(row, value, broker_synonyms(broker, row.name), read_only=not row.dynamic)
+    for row in added.broker.values():
+        value = row.render(broker.plugin_value(row))
+        yield _entry(row, value, _plugin_synonyms(broker, row, added), read_only=not row.dynamic)
 
 
-def describe_all_brokers(values: Mapping[str, str]) -> Iterator[Entry]:
+def describe_all_brokers(values: Mapping[str, str], added: Extensions | None = None) -> Iterator[Entry]:
     """What was altered for all brokers (the resource named "")."""
-    table = settings_of(BrokerConfig)
+    table = {**settings_of(BrokerConfig), **(added or NOTHING).broker}
     for name, value in values.items():
         if name in table:
             synonym = Synonym(name, value, Source.DYNAMIC_DEFAULT_BROKER)
             yield _entry(table[name], value, (synonym,), read_only=False)
 
 
-def describe_group(overrides: Mapping[str, str]) -> Iterator[Entry]:
-    """All settings of a group with these of its own."""
+def describe_group(overrides: Mapping[str, str], added: Extensions | None = None) -> Iterator[Entry]:
+    """All settings of a group with these of its own; of plugins' only those set."""
     config = GroupConfig.from_overrides(overrides)
     for row in settings_of(GroupConfig).values():
         default = Synonym(row.synonyms[0][0], row.render(row.default), Source.DEFAULT)
@@ -117,6 +161,11 @@ def describe_group(overrides: Mapping[str, str]) -> Iterator[Entry]:
             yield _entry(row, value, (Synonym(row.name, value, Source.GROUP), default), read_only=False)
         else:
             yield _entry(row, value, (default,), read_only=False)
+    rows = (added or NOTHING).group
+    for name, text in overrides.items():
+        if name in rows:
+            yield _entry(rows[name], text, (Synonym(name, text, Source.GROUP),), read_only=False)
+    yield from _of_missing_plugins(overrides, rows, Source.GROUP)
 
 
 def _entry(row: Setting, value: str | None, synonyms: tuple[Synonym, ...], *, read_only: bool) -> Entry:

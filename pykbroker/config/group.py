@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pykbroker.config import extensions
+from pykbroker.config.extensions import Extensions
 from pykbroker.config.setting import Kind, Value, setting, settings_of, unknown
 
 _LATER = "Takes effect with the newer group protocols, which are not served yet."
@@ -102,10 +104,17 @@ class GroupConfig:
         return cls(**values)  # type: ignore[arg-type]
 
 
-def check_group_overrides(overrides: Mapping[str, str]) -> GroupConfig:
-    """The effective settings, if a client may set exactly these; raises ConfigError."""
+def check_group_overrides(
+    overrides: Mapping[str, str], added: Extensions | None = None, before: Mapping[str, str] | None = None
+) -> GroupConfig:
+    """The effective settings, if a client may set exactly these, in place of ``before``.
+
+    ``added`` is what plugins declare.  Raises ConfigError.
+    """
     table = settings_of(GroupConfig)
     for name, text in overrides.items():
-        if name not in table:
+        if name not in table and not extensions.is_plugin_setting(name):
             raise unknown(name, text, table)
+    if added is not None:
+        extensions.check_values(added.group, overrides, before or {})
     return GroupConfig.from_overrides(overrides)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pykbroker.config import foreign
 from pykbroker.config.broker import BrokerConfig
+from pykbroker.config.extensions import PREFIX, is_plugin_setting
 from pykbroker.config.setting import ConfigError, settings_of, unknown
 from pykbroker.config.topic import TopicConfig
 
@@ -57,7 +58,8 @@ def gather(file: Path | None, env: Mapping[str, str], sets: Iterable[str]) -> di
     _drop_controller_listeners(found)
     _check_protocols(found)
     _check_each(found)
-    ignored = sorted(name for name in found if name not in settings_of(BrokerConfig))
+    table = settings_of(BrokerConfig)
+    ignored = sorted(name for name in found if name not in table and not is_plugin_setting(name))
     if ignored:
         log.warning(
             "settings that mean something to Apache Kafka and have no effect here: %s", ", ".join(ignored)
@@ -85,7 +87,7 @@ def _check_each(found: Mapping[str, Given]) -> None:
         try:
             if row is not None:
                 row.parse(given.text)
-            elif not foreign.is_known(name):
+            elif not foreign.is_known(name) and not is_plugin_setting(name):  # checked with the plugins
                 raise unknown(given.name, given.text, [*table, *settings_of(TopicConfig)])
         except ConfigError as error:
             raise error.from_(given.origin) from None
@@ -138,6 +140,8 @@ def from_environment(env: Mapping[str, str]) -> Iterator[Given]:
     for variable, text in env.items():
         if variable.startswith(VARIABLE_PREFIX) and variable not in OTHER_VARIABLES:
             guess = variable.removeprefix(VARIABLE_PREFIX).lower().replace("_", ".")
+            if guess.startswith("plugin."):
+                guess = PREFIX + guess.removeprefix("plugin.")
             yield Given(names.get(variable, guess), text, f"environment variable {variable}")
 
 

@@ -82,6 +82,7 @@ class Setting:
     ``dynamic``: may be altered while the broker runs.  ``synonyms`` are the broker settings that give
     the default of a topic or group setting, in the order Kafka asks them, each with the factor that
     turns its unit into this setting's.  ``kafka_default`` is set where ours differs on purpose.
+    ``fixed``: a topic has it from its creation, and keeps it.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Setting:
     synonyms: tuple[tuple[str, int], ...] = ()
     kafka_default: str | None = None
     unordered: bool = False
+    fixed: bool = False
 
     @property
     def nullable(self) -> bool:
@@ -205,6 +207,7 @@ def setting(
     dynamic: bool = False,
     synonyms: Iterable[str | tuple[str, int]] = (),
     kafka_default: str | None = None,
+    fixed: bool = False,
 ) -> T:
     """Declare a field of a config class; the arguments are those of :class:`Setting`.
 
@@ -227,6 +230,7 @@ def setting(
             synonyms=tuple((s, 1) if isinstance(s, str) else s for s in synonyms),
             kafka_default=kafka_default,
             unordered=isinstance(default, frozenset),
+            fixed=fixed,
         )
 
     # typed as the default itself, which is what an instance has: mypy checks it against the field

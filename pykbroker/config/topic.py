@@ -7,9 +7,11 @@ synonyms are chains in different units (``log.retention.ms``, else ``.minutes``,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pykbroker.config import extensions
 from pykbroker.config.setting import (
     LONG_MAX,
     ConfigError,
@@ -31,6 +33,11 @@ DAY_MS = 24 * HOUR_MS
 _THROTTLED = r"\*|[0-9]+:[0-9]+"
 _THROTTLED_TEXT = "* or a comma-separated list of partition:broker"
 _NO_EFFECT = "Accepted and stored; it has no effect here yet."
+_NAME = r"[A-Za-z0-9_-]+"
+_NAME_TEXT = "a name of letters, digits, - and _"
+_NAMES_TEXT = "a comma-separated list of names"
+_TOPIC_NAME = r"[A-Za-z0-9._-]{0,249}"
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +284,81 @@ class TopicConfig:
         synonyms=["pykbroker.corruption.policy"],
     )
 
+    pykbroker_partitioner: str = setting(
+        Kind.STRING,
+        "",
+        """Who chooses the partition of what producers send, by name: `default`, `round-robin` or a
+        plugin's. Empty: the client does.""",
+        pattern=f"({_NAME})?",
+        pattern_text=_NAME_TEXT,
+        fixed=True,
+    )
+    pykbroker_exchange_type: str = setting(
+        Kind.STRING,
+        "",
+        """Makes this topic an exchange, which copies what it gets to other topics: `fanout`, `direct`,
+        `topic`, `headers` or a plugin's.""",
+        pattern=f"({_NAME})?",
+        pattern_text=_NAME_TEXT,
+        fixed=True,
+    )
+    pykbroker_exchange_bindings: str = setting(
+        Kind.STRING,
+        "",
+        """Where the exchange copies what: a JSON array of `{"to": TOPIC, "key": KEY, "arguments": {}}`.
+        SET replaces all, APPEND and SUBTRACT bind and unbind exactly those given.""",
+    )
+    pykbroker_exchange_alternate: str = setting(
+        Kind.STRING,
+        "",
+        "The exchange that gets what matches no binding of this one.",
+        pattern=_TOPIC_NAME,
+        pattern_text="the name of a topic",
+    )
+    pykbroker_exchange_unroutable: str = setting(
+        Kind.STRING,
+        "drop",
+        """What happens to a record that goes nowhere: `drop` accepts and counts it, `error` refuses it
+        when it is produced.""",
+        choices=("drop", "error"),
+    )
+    pykbroker_exchange_keep: bool = setting(
+        Kind.BOOLEAN,
+        False,
+        "Whether the exchange keeps its records, by its retention, when they have been forwarded.",
+    )
+    pykbroker_dead_letter_topic: str = setting(
+        Kind.STRING,
+        "",
+        "The topic that gets the copies which their target refuses for good. Empty: they are dropped.",
+        pattern=_TOPIC_NAME,
+        pattern_text="the name of a topic",
+    )
+    pykbroker_validators: tuple[str, ...] = setting(
+        Kind.LIST,
+        (),
+        "Checks that every batch must pass to come in, by name, in this order.",
+        pattern=_NAME,
+        pattern_text=_NAMES_TEXT,
+    )
+    pykbroker_interceptors: tuple[str, ...] = setting(
+        Kind.LIST,
+        (),
+        "What changes every batch that comes in, by name, in this order.",
+        pattern=_NAME,
+        pattern_text=_NAMES_TEXT,
+    )
+
+    plugin_overrides: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The topic's own values of plugins' settings, as text."""
+    plugged: bool = field(init=False, repr=False, compare=False)
+    """Whether a produce to this topic concerns any plugin: the one thing that all others look at."""
+
+    def __post_init__(self) -> None:
+        named = self.pykbroker_partitioner or self.pykbroker_exchange_type
+        plugged = bool(named or self.pykbroker_validators or self.pykbroker_interceptors)
+        object.__setattr__(self, "plugged", plugged)
+
     @property
     def compacted(self) -> bool:
         """Whether compaction works on this topic."""
@@ -296,12 +378,15 @@ class TopicConfig:
         """
         table = settings_of(cls)
         values: dict[str, Value] = dict(broker.topic_defaults)
+        plugins: dict[str, str] = {}
         for name, text in overrides.items():
             row = table.get(name)
             if row is not None:
                 values[row.field] = row.parse(text)
+            elif extensions.is_plugin_setting(name):
+                plugins[name] = text
         # Each row's parse and default have the type of its field, which no type checker can see.
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values, plugin_overrides=plugins or _NONE)  # type: ignore[arg-type]
 
 
 def topic_defaults(broker: BrokerConfig) -> dict[str, Value]:
@@ -324,17 +409,37 @@ def default_of(row: Setting, broker: BrokerConfig) -> Value:
     return row.default
 
 
-def check_topic_overrides(broker: BrokerConfig, overrides: Mapping[str, str]) -> TopicConfig:
-    """The effective settings, if a client may set exactly these.
+def check_topic_overrides(
+    broker: BrokerConfig, overrides: Mapping[str, str], before: Mapping[str, str] | None = None
+) -> TopicConfig:
+    """The effective settings, if a client may set exactly these, in place of ``before``.
 
-    Raises :class:`ConfigError` for unknown names, malformed values, and values that contradict each
-    other.
+    Values that stay as they were are not looked at again where they are a plugin's, or name one: it
+    may be gone, and the topic must remain alterable.  Raises :class:`ConfigError` for unknown names,
+    malformed values, values that contradict each other, and changes of what is fixed.
     """
     table = settings_of(TopicConfig)
+    added = broker.extensions
     for name, text in overrides.items():
-        if name not in table:
+        if name not in table and not extensions.is_plugin_setting(name):
             raise unknown(name, text, table)
+    if added is not None:
+        extensions.check_values(added.topic, overrides, before or _NONE)
+        extensions.check_names(added.names, overrides, before or _NONE)
+    if before is not None:
+        _check_fixed(before, overrides)
     config = TopicConfig.from_overrides(broker, overrides)
+    _check_contradictions(config)
+    return config
+
+
+def _check_fixed(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    for row in settings_of(TopicConfig).values():
+        if row.fixed and before.get(row.name, "") != after.get(row.name, ""):
+            raise ConfigError(row.name, after.get(row.name), "can only be given when the topic is created")
+
+
+def _check_contradictions(config: TopicConfig) -> None:
     if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
         raise ConfigError(
             "min.compaction.lag.ms",
@@ -345,4 +450,15 @@ def check_topic_overrides(broker: BrokerConfig, overrides: Mapping[str, str]) ->
         raise ConfigError("remote.storage.enable", "true", "this broker has no tiered storage")
     if config.compression_gzip_level == 0:
         raise ConfigError("compression.gzip.level", "0", "must be -1 or an integer from 1 to 9")
-    return config
+    if config.pykbroker_exchange_type and config.pykbroker_partitioner:
+        raise ConfigError(
+            "pykbroker.partitioner",
+            config.pykbroker_partitioner,
+            "an exchange has no partitioner: give it to the topics that it is bound to",
+        )
+    for name, value in (
+        ("pykbroker.exchange.bindings", config.pykbroker_exchange_bindings),
+        ("pykbroker.exchange.alternate", config.pykbroker_exchange_alternate),
+    ):
+        if value and not config.pykbroker_exchange_type:
+            raise ConfigError(name, value, "only an exchange has this: give pykbroker.exchange.type too")
