@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
     from pykbroker.config import BrokerConfig
+    from pykbroker.events import RecordsAppended
     from pykbroker.groups.service import GroupCoordinator
+    from pykbroker.partitions.admission import Pipeline
     from pykbroker.partitions.manager import Partitions
 
 Q = TypeVar("Q", bound=Message)
@@ -48,6 +50,10 @@ class Services:
     groups: GroupCoordinator
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    admission: Mapping[str | bytes, Pipeline] = field(default_factory=dict)
+    """What batches have to pass, by topic name and by id; only topics that name plugins are here."""
+    on_appended: Callable[[RecordsAppended], None] | None = None
+    """Who wants to hear of every batch that a client appends, if anybody."""
 
 
 @dataclass(slots=True, kw_only=True)
