@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Generator
 
 import trio
 
+from pykbroker.apis._produce_plugins import admitted, appended_event
 from pykbroker.apis._produce_round import ParkedProduce, Round
 from pykbroker.apis._registry import NoAnswer, Parked, RequestContext, api
 from pykbroker.catalog.image import HIDDEN_PREFIX, INTERNAL
@@ -70,10 +71,13 @@ def handle(
     ctx: RequestContext, request: ProduceRequest
 ) -> ProduceResponse | Parked[ProduceResponse] | Awaitable[ProduceResponse]:
     """Append what came for each partition."""
+    plugged = ctx.services.admission
     for topic in request.topic_data:
+        if plugged and topic_key(ctx, topic) in plugged:
+            return _handle_slowly(ctx, request)
         for data in topic.partition_data:
             if not is_small(data.records):
-                return _handle_large(ctx, request)
+                return _handle_slowly(ctx, request)
     produced = Round()
     for topic in request.topic_data:
         answers = produced.topic(topic)
@@ -94,8 +98,8 @@ def handle(
     return produced.response
 
 
-async def _handle_large(ctx: RequestContext, request: ProduceRequest) -> ProduceResponse:
-    """As :func:`handle`, with checks that do not hold up the loop."""
+async def _handle_slowly(ctx: RequestContext, request: ProduceRequest) -> ProduceResponse:
+    """As :func:`handle`, with checks that do not hold up the loop, and with the topics' plugins."""
     produced = Round()
     for topic in request.topic_data:
         answers = produced.topic(topic)
@@ -104,6 +108,10 @@ async def _handle_large(ctx: RequestContext, request: ProduceRequest) -> Produce
             try:
                 partition = find(ctx, request, topic, data.index)
                 header = await _check_slowly(ctx, partition, data)
+                if ctx.services.admission:
+                    came, data = data, await admitted(ctx, topic_key(ctx, topic), partition, data, header)
+                    if data is not came:
+                        header = await _check_slowly(ctx, partition, data)
                 if partition.needs_recoding(header):
                     records = await trio.to_thread.run_sync(partition.recode, buffer(data))
                     data = PartitionProduceData(index=data.index, records=records)
@@ -127,6 +135,11 @@ def is_small(records: Records | None) -> bool:
         return len(records) <= SMALL
     count = int.from_bytes(records[HEADER_SIZE - 4 : HEADER_SIZE], "big")  # the header's last field
     return len(records) <= SMALL_COMPRESSED and count <= FEW
+
+
+def topic_key(ctx: RequestContext, topic: TopicProduceData) -> str | bytes:
+    """What this request calls the topic: its name or its id."""
+    return topic.topic_id if ctx.version >= TOPIC_IDS_SINCE else topic.name
 
 
 def buffer(data: PartitionProduceData) -> Buffer:
@@ -208,4 +221,6 @@ def _append(
         raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not supported yet")
     batch = memoryview(buffer(data))[: header.size]  # a few stray bytes behind it are legal, and cut off
     appended = partition.append_as_leader(batch, (header,), now_ms=ctx.now_ms)
+    if (tell := ctx.services.on_appended) is not None and not appended.duplicate:
+        tell(appended_event(ctx, partition, header, appended))
     return produced.appended(data.index, partition, appended)

@@ -18,7 +18,6 @@ Topics without plugins are not in :attr:`Admission.topics`; that is all they pay
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -43,8 +42,6 @@ from pykbroker.records.batch import BatchError, BatchHeader, Buffer, read_header
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.decode import iter_records
 from pykbroker.records.walk import RecordsError
-
-log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -121,32 +118,31 @@ class Pipeline:
         overrides: Mapping[str, str] | None = None,
     ) -> None:
         self._plugins = plugins
-        self._topic = topic
+        self.topic = topic
         self._names = (tuple(interceptors), tuple(validators))
         self._overrides = dict(overrides or {})
         self._built: tuple[tuple[_Interceptor, ...], tuple[_Validator, ...]] | None = None
 
-    @property
-    def changes(self) -> bool:
-        """Whether it has interceptors."""
-        return bool(self._names[0])
-
-    async def admit(self, origin: Origin, data: Buffer, header: BatchHeader) -> Buffer:
-        """The batch to append in place of ``data``, which is the same object if nothing changed.
+    async def admit(self, origin: Origin, data: Buffer, header: BatchHeader) -> bytearray | None:
+        """Let the one batch in ``data`` in: the batch to append in its place, or None for itself.
 
         Waits only for a component that waits.  Raises :class:`KafkaError` as the table above says.
         """
         interceptors, validators = self._components()
+        changed: bytearray | None = None
         try:
             if interceptors:
-                data = await self._intercept(interceptors, origin, data, header)
+                changed = await self._intercept(interceptors, origin, data, header)
             if validators:
-                await self._validate(validators, origin, BatchView(data, read_header(data)))
+                batch = (
+                    BatchView(data, header) if changed is None else BatchView(changed, read_header(changed))
+                )
+                await self._validate(validators, origin, batch)
         except ComponentFault as fault:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, str(fault)) from fault
         except BatchError as error:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"Records cannot be decoded: {error}") from error
-        return data
+        return changed
 
     def _components(self) -> tuple[tuple[_Interceptor, ...], tuple[_Validator, ...]]:
         if self._built is None:
@@ -158,12 +154,12 @@ class Pipeline:
         return self._built
 
     def _build(self, kind: ComponentKind[T], name: str) -> tuple[T, Guard]:
-        built = self._plugins.build(kind, name, topic=self._topic, overrides=self._overrides)
-        return built, self._plugins.guard(kind, name, self._topic)
+        built = self._plugins.build(kind, name, topic=self.topic, overrides=self._overrides)
+        return built, self._plugins.guard(kind, name, self.topic)
 
     async def _intercept(
         self, interceptors: Sequence[_Interceptor], origin: Origin, data: Buffer, header: BatchHeader
-    ) -> Buffer:
+    ) -> bytearray | None:
         came = records = await _maybe_in_thread(len(data), lambda: _decoded(data))
         for interceptor in interceptors:
             ctx = InterceptContext(
@@ -176,7 +172,7 @@ class Pipeline:
             )
             records = await interceptor(ctx)
         if records is came:
-            return data
+            return None
         return await _maybe_in_thread(len(data), lambda: bytearray(_encoded(records, header)))
 
     async def _validate(self, validators: Sequence[_Validator], origin: Origin, batch: BatchView) -> None:
