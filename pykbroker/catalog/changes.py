@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pykbroker.catalog import bindings
+from pykbroker.catalog.exchange import Boundaries
 from pykbroker.catalog.image import PartitionState, topic_id_bytes, topic_id_text
+from pykbroker.components import Binding
 from pykbroker.config import Endpoint
 
 MAX_OBJECT_BYTES = 1_000_000
@@ -78,6 +81,34 @@ class SetTopicConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetExchange:
+    """A new version of the exchange whose last one is number ``version`` (0: there is none yet).
+
+    ``kind`` is its type, None when it is deleted.  Its bindings are the last ones without ``unbind`` and
+    with ``bind``, or with ``replace`` just ``bind``: so binding one topic more is a small record however
+    many are bound.  Versions below number ``keep`` are forgotten.
+    """
+
+    name: str
+    version: int
+    kind: str | None
+    bind: tuple[Binding, ...] = ()
+    unbind: tuple[Binding, ...] = ()
+    replace: bool = False
+    alternate: str | None = None
+    boundaries: Boundaries = field(default_factory=dict)
+    keep: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetExchange:
+    """Nothing needs a deleted exchange any more; ``version`` is its last one."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetSettings:
     """All settings of a broker, of all brokers (name "") or of a group, altered at run time."""
 
@@ -121,6 +152,8 @@ Change = (
     | AddPartitions
     | SetPartition
     | SetTopicConfig
+    | SetExchange
+    | ForgetExchange
     | SetSettings
     | RegisterBroker
     | Elect
@@ -159,6 +192,20 @@ def to_fields(change: Change) -> dict[str, object]:
             return {"name": change.name, "version": change.version, "state": state_fields(change.state)}
         case SetTopicConfig():
             return {"name": change.name, "version": change.version, "configs": dict(change.overrides)}
+        case SetExchange():
+            return {
+                "name": change.name,
+                "version": change.version,
+                "kind": change.kind,
+                "bind": binding_fields(change.bind),
+                "unbind": binding_fields(change.unbind),
+                "replace": change.replace,
+                "alternate": change.alternate,
+                "boundaries": boundary_fields(change.boundaries),
+                "keep": change.keep,
+            }
+        case ForgetExchange():
+            return {"name": change.name, "version": change.version}
         case SetSettings():
             return {
                 "resource": change.resource_type,
@@ -202,6 +249,20 @@ def from_fields(kind: str, entry: Mapping[str, Any]) -> Change:
             return SetPartition(name=entry["name"], version=entry["version"], state=state)
         case "set_topic_config":
             return SetTopicConfig(name=entry["name"], version=entry["version"], overrides=entry["configs"])
+        case "set_exchange":
+            return SetExchange(
+                name=entry["name"],
+                version=entry["version"],
+                kind=entry["kind"],
+                bind=bindings_from(entry["bind"]),
+                unbind=bindings_from(entry["unbind"]),
+                replace=entry["replace"],
+                alternate=entry["alternate"],
+                boundaries=boundaries_from(entry["boundaries"]),
+                keep=entry["keep"],
+            )
+        case "forget_exchange":
+            return ForgetExchange(name=entry["name"], version=entry["version"])
         case "set_settings":
             return SetSettings(
                 resource_type=entry["resource"],
@@ -225,6 +286,8 @@ _NAMES: dict[type, str] = {
     AddPartitions: "add_partitions",
     SetPartition: "set_partition",
     SetTopicConfig: "set_topic_config",
+    SetExchange: "set_exchange",
+    ForgetExchange: "forget_exchange",
     SetSettings: "set_settings",
     RegisterBroker: "register_broker",
     Elect: "elect",
@@ -255,6 +318,26 @@ def state_from(fields: Sequence[Any]) -> PartitionState:
         leader_epoch=leader_epoch,
         partition_epoch=partition_epoch,
     )
+
+
+def binding_fields(found: Sequence[Binding]) -> list[object]:
+    """Bindings as a JSON array."""
+    return [bindings.fields(binding) for binding in found]
+
+
+def bindings_from(entries: Sequence[Any]) -> tuple[Binding, ...]:
+    """The reverse of :func:`binding_fields`."""
+    return tuple(Binding(each["to"], each.get("key", ""), each.get("arguments")) for each in entries)
+
+
+def boundary_fields(boundaries: Boundaries) -> dict[str, object]:
+    """Offsets by topic id as a JSON object."""
+    return {topic_id_text(topic_id): list(offsets) for topic_id, offsets in boundaries.items()}
+
+
+def boundaries_from(entry: Mapping[str, Any]) -> Boundaries:
+    """The reverse of :func:`boundary_fields`."""
+    return {topic_id_bytes(text): tuple(offsets) for text, offsets in entry.items()}
 
 
 def _runs(replicas: Sequence[tuple[int, ...]]) -> list[list[object]]:

@@ -14,7 +14,8 @@ class Delta:
     ``created`` and ``changed`` (more partitions, other leaders or epochs) hold topics as they are now,
     ``deleted`` as they were; ``reconfigured`` have other settings of their own.  A topic that was
     deleted and created again is in both ``deleted`` and ``created``.  ``broker_settings``: settings of
-    this or all brokers changed, so that any topic's effective settings may have.
+    this or all brokers changed, so that any topic's effective settings may have.  ``exchanges``: names
+    of those that were made, bound or unbound, or deleted.
     """
 
     before: Image
@@ -25,6 +26,7 @@ class Delta:
     reconfigured: tuple[Topic, ...] = ()
     broker_settings: bool = False
     groups: tuple[str, ...] = ()
+    exchanges: tuple[str, ...] = ()
     brokers: bool = False
 
 
@@ -50,6 +52,11 @@ def between(before: Image, after: Image) -> Delta:
         if was is None or was.topic_id != new.topic_id:
             created.append(new)
     altered = [key for key, value in after.settings.items() if before.settings.get(key) is not value]
+    rebound = [
+        name
+        for name in {**before.exchanges, **after.exchanges}
+        if before.exchanges.get(name) is not after.exchanges.get(name)
+    ]
     return Delta(
         before=before,
         after=after,
@@ -59,5 +66,6 @@ def between(before: Image, after: Image) -> Delta:
         reconfigured=tuple(reconfigured),
         broker_settings=any(kind == BROKER for kind, _ in altered),
         groups=tuple(name for kind, name in altered if kind == GROUP),
+        exchanges=tuple(rebound),
         brokers=before.brokers != after.brokers,
     )

@@ -15,13 +15,17 @@ from pykbroker.catalog.changes import (
     CreateTopic,
     DeleteTopic,
     Elect,
+    ForgetExchange,
     RegisterBroker,
+    SetExchange,
     SetPartition,
     SetSettings,
     SetTopicConfig,
     TakeProducerIds,
 )
+from pykbroker.catalog.exchange import Exchange, ExchangeVersion
 from pykbroker.catalog.image import BrokerInfo, Image, PartitionState, Settings, Topic
+from pykbroker.components import Binding
 
 
 class Draft:
@@ -33,6 +37,7 @@ class Draft:
         self._names_by_id = dict(image.names_by_id)
         self._brokers = dict(image.brokers)
         self._settings = dict(image.settings)
+        self._exchanges = image.exchanges
         self._next_producer_id = image.next_producer_id
         self._count = 0
 
@@ -49,6 +54,10 @@ class Draft:
                 self._set_partition(change)
             case SetTopicConfig():
                 self._set_topic_config(change)
+            case SetExchange():
+                self._set_exchange(change)
+            case ForgetExchange():
+                self._forget_exchange(change)
             case SetSettings():
                 self._set_settings(change)
             case RegisterBroker():
@@ -73,6 +82,7 @@ class Draft:
             brokers=self._brokers,
             settings=self._settings,
             next_producer_id=self._next_producer_id,
+            exchanges=self._exchanges,
         )
 
     def _topic(self, name: str) -> Topic:
@@ -98,6 +108,11 @@ class Draft:
         topic = self._topic(change.name)
         if topic.topic_id != change.topic_id:
             raise Conflict(f"topic {change.name}", change.topic_id.hex(), topic.topic_id.hex())
+        if change.name in self._exchanges and self._exchanges[change.name].kind is not None:
+            raise Conflict(f"topic {change.name}", "no exchange", "an exchange")
+        for name, exchange in self._exchanges.items():
+            if change.name in exchange.current.targets:
+                raise Conflict(f"topic {change.name}", "nothing bound to it", f"exchange {name}")
         del self._topics[change.name]
         del self._names_by_id[change.topic_id]
 
@@ -126,6 +141,34 @@ class Draft:
         self._topics[change.name] = dataclasses.replace(
             topic, overrides=dict(change.overrides), config_version=topic.config_version + 1
         )
+
+    def _set_exchange(self, change: SetExchange) -> None:
+        known = self._exchanges.get(change.name)
+        _check(f"exchange {change.name}", change.version, 0 if known is None else known.version)
+        was: tuple[Binding, ...] = () if known is None or change.replace else known.bindings
+        unbound = frozenset(change.unbind)
+        bound = dict.fromkeys((*(each for each in was if each not in unbound), *change.bind))
+        version = ExchangeVersion(
+            number=change.version + 1,
+            kind=change.kind,
+            bindings=tuple(bound) if change.kind is not None else (),
+            alternate=change.alternate,
+            boundaries=change.boundaries,
+        )
+        for name in version.targets:
+            self._topic(name)
+        kept = () if known is None else tuple(v for v in known.versions if v.number >= change.keep)
+        self._exchanges = {
+            **self._exchanges,
+            change.name: Exchange(name=change.name, versions=(*kept, version)),
+        }
+
+    def _forget_exchange(self, change: ForgetExchange) -> None:
+        known = self._exchanges.get(change.name)
+        _check(f"exchange {change.name}", change.version, 0 if known is None else known.version)
+        if known is not None and known.kind is not None:
+            raise Conflict(f"exchange {change.name}", "a deleted one", f"one of type {known.kind}")
+        self._exchanges = {name: each for name, each in self._exchanges.items() if name != change.name}
 
     def _set_settings(self, change: SetSettings) -> None:
         key = (change.resource_type, change.name)

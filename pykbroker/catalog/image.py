@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pykbroker.catalog.exchange import Exchange
 from pykbroker.config import Endpoint
 from pykbroker.protocol.schema import ZERO_UUID
 
@@ -98,6 +99,7 @@ class Image:
     """Everything that exists.  ``version`` is the number of changes that led to it.
 
     ``settings`` is keyed by (config resource type, name); a topic's settings are in the topic.
+    ``exchanges`` has what the topics that are exchanges are bound to, and for a while those deleted.
     """
 
     cluster_id: str
@@ -107,6 +109,7 @@ class Image:
     brokers: Mapping[int, BrokerInfo] = field(default_factory=dict)
     settings: Mapping[tuple[int, str], Settings] = field(default_factory=dict)
     next_producer_id: int = 0
+    exchanges: Mapping[str, Exchange] = field(default_factory=dict)
 
     def topic_by_id(self, topic_id: bytes) -> Topic | None:
         """The topic with this id, if there is one."""
@@ -123,6 +126,11 @@ class Image:
     def visible_topics(self) -> Iterator[Topic]:
         """The topics that clients are shown, in order of creation."""
         return (topic for topic in self.topics.values() if not topic.hidden)
+
+    def exchange(self, name: str) -> Exchange | None:
+        """The exchange of this name, if there is one now."""
+        found = self.exchanges.get(name)
+        return None if found is None or found.kind is None else found
 
     def settings_of(self, resource_type: int, name: str) -> Settings:
         """What was altered for this broker ("" for all brokers) or group; empty when nothing was."""

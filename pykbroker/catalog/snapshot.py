@@ -16,7 +16,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pykbroker.catalog.changes import encode_object, state_fields, state_from
+from pykbroker.catalog.changes import (
+    binding_fields,
+    bindings_from,
+    boundaries_from,
+    boundary_fields,
+    encode_object,
+    state_fields,
+    state_from,
+)
+from pykbroker.catalog.exchange import Exchange, ExchangeVersion
 from pykbroker.catalog.image import (
     BrokerInfo,
     Image,
@@ -99,6 +108,21 @@ def _objects(image: Image) -> Iterator[bytes]:
     for (resource, name), settings in image.settings.items():
         fields = {"resource": resource, "name": name, "configs": dict(settings.values)}
         yield encode_object("settings", {**fields, "version": settings.version})
+    for exchange in image.exchanges.values():
+        for exchange_version in exchange.versions:
+            yield encode_object("exchange", _exchange_fields(exchange.name, exchange_version))
+
+
+def _exchange_fields(name: str, version: ExchangeVersion) -> dict[str, object]:
+    """One version of an exchange: an object of its own, so that a history has no size limit."""
+    return {
+        "name": name,
+        "version": version.number,
+        "kind": version.kind,
+        "bindings": binding_fields(version.bindings),
+        "alternate": version.alternate,
+        "boundaries": boundary_fields(version.boundaries),
+    }
 
 
 def _topic_fields(topic: Topic) -> dict[str, object]:
@@ -120,6 +144,7 @@ def _image(values: list[Any]) -> Image:
     topics: dict[str, Topic] = {}
     brokers: dict[int, BrokerInfo] = {}
     settings: dict[tuple[int, str], Settings] = {}
+    versions: dict[str, list[ExchangeVersion]] = {}
     for entry in values[1:-1]:
         match entry["type"]:
             case "topic":
@@ -135,6 +160,8 @@ def _image(values: list[Any]) -> Image:
                 settings[entry["resource"], entry["name"]] = Settings(
                     values=entry["configs"], version=entry["version"]
                 )
+            case "exchange":
+                versions.setdefault(entry["name"], []).append(_exchange_version(entry))
             case kind:
                 raise ValueError(f"unknown type of object: {kind!r}")
     return Image(
@@ -145,6 +172,17 @@ def _image(values: list[Any]) -> Image:
         brokers=brokers,
         settings=settings,
         next_producer_id=head["next_producer_id"],
+        exchanges={name: Exchange(name=name, versions=tuple(history)) for name, history in versions.items()},
+    )
+
+
+def _exchange_version(entry: Mapping[str, Any]) -> ExchangeVersion:
+    return ExchangeVersion(
+        number=entry["version"],
+        kind=entry["kind"],
+        bindings=bindings_from(entry["bindings"]),
+        alternate=entry["alternate"],
+        boundaries=boundaries_from(entry["boundaries"]),
     )
 
 
