@@ -24,6 +24,7 @@ from pykbroker.protocol.schema import Message
 if TYPE_CHECKING:
     from pykbroker.apis._fetch_sessions import FetchSessions
     from pykbroker.catalog.catalog import Catalog
+    from pykbroker.catalog.policies import Policies
     from pykbroker.catalog.producer_ids import ProducerIds
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
@@ -50,6 +51,8 @@ class Services:
     groups: GroupCoordinator
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    policies: Policies | None = None
+    """Who must agree when settings are altered."""
     admission: Mapping[str | bytes, Pipeline] = field(default_factory=dict)
     """What batches have to pass, by topic name and by id; only topics that name plugins are here."""
     on_appended: Callable[[RecordsAppended], None] | None = None

@@ -33,7 +33,10 @@ async def handle(ctx: RequestContext, request: AlterConfigsRequest) -> AlterConf
         )
         for each in request.resources
     ]
-    results = await alter(ctx.services.catalog, wanted, validate_only=request.validate_only)
+    services = ctx.services
+    results = await alter(
+        services.catalog, wanted, validate_only=request.validate_only, policies=services.policies
+    )
     answers = [_answer(each, error) for each, error in zip(request.resources, results, strict=True)]
     return AlterConfigsResponse(responses=answers)
 

@@ -37,7 +37,10 @@ async def handle(
         )
         for each in request.resources
     ]
-    results = await alter(ctx.services.catalog, wanted, validate_only=request.validate_only)
+    services = ctx.services
+    results = await alter(
+        services.catalog, wanted, validate_only=request.validate_only, policies=services.policies
+    )
     answers = [_answer(each, error) for each, error in zip(request.resources, results, strict=True)]
     return IncrementalAlterConfigsResponse(responses=answers)
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
+from pykbroker.catalog.policies import Policies
 from pykbroker.config import (
     BrokerConfig,
     ConfigError,
@@ -60,9 +61,16 @@ class Alteration:
 
 
 async def alter(
-    catalog: Catalog, wanted: Sequence[Alteration], *, validate_only: bool = False
+    catalog: Catalog,
+    wanted: Sequence[Alteration],
+    *,
+    validate_only: bool = False,
+    policies: Policies | None = None,
 ) -> list[KafkaError | None]:
-    """Alter each resource; the answer has None, or why not.  Resources fail one by one."""
+    """Alter each resource; the answer has None, or why not.  Resources fail one by one.
+
+    ``policies`` must agree to what would change.
+    """
     keys = [(alteration.resource_type, alteration.name) for alteration in wanted]
     results: list[KafkaError | None] = []
 
@@ -75,6 +83,8 @@ async def alter(
                     raise _refused("Each resource must appear at most once.")
                 change = _decide(catalog, image, alteration)
                 if change is not None:
+                    if policies is not None:
+                        policies.check_alteration(image, change)
                     encode(change)
                     changes.append(change)
                 results.append(None)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from pykbroker.catalog.image import BROKER, GROUP, TOPIC
+from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, SetSettings, SetTopicConfig
+from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image, Topic
 from pykbroker.components import (
     CONFIG_POLICY,
     TOPIC_POLICY,
@@ -33,21 +34,49 @@ class Policies:
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
 
-    def check_topic(self, ctx: TopicPolicyContext) -> None:
-        """Ask about a topic that is about to be made or to grow."""
+    def check_creation(self, change: CreateTopic, *, automatic: bool) -> None:
+        """Ask about a topic that is about to be made."""
+        self._check_topic(
+            TopicPolicyContext(
+                topic=change.name,
+                partitions=len(change.replicas),
+                replication_factor=len(change.replicas[0]),
+                settings=dict(change.overrides),
+                automatic=automatic,
+            )
+        )
+
+    def check_growth(self, topic: Topic, change: AddPartitions) -> None:
+        """Ask about a topic that is about to get more partitions."""
+        self._check_topic(
+            TopicPolicyContext(
+                topic=topic.name,
+                partitions=len(topic.partitions) + len(change.replicas),
+                replication_factor=len(change.replicas[0]),
+                settings=dict(topic.overrides),
+                created=False,
+            )
+        )
+
+    def check_alteration(self, image: Image, change: Change) -> None:
+        """Ask about other settings of a topic, a group, or brokers."""
+        if isinstance(change, SetTopicConfig):
+            before, after = image.topics[change.name].overrides, change.overrides
+            resource = RESOURCES[TOPIC]
+        elif isinstance(change, SetSettings):
+            before, after = image.settings_of(change.resource_type, change.name).values, change.values
+            resource = RESOURCES[change.resource_type]
+        else:
+            return
+        ctx = ConfigPolicyContext(resource=resource, name=change.name, before=dict(before), after=dict(after))
+        for name in self._plugins.components(CONFIG_POLICY):
+            policy = self._plugins.build(CONFIG_POLICY, name)
+            _ask(self._plugins.guard(CONFIG_POLICY, name), policy.check, ctx)
+
+    def _check_topic(self, ctx: TopicPolicyContext) -> None:
         for name in self._plugins.components(TOPIC_POLICY):
             policy = self._plugins.build(TOPIC_POLICY, name)
             _ask(self._plugins.guard(TOPIC_POLICY, name), policy.check, ctx)
-
-    def check_config(
-        self, resource_type: int, name: str, before: Mapping[str, str], after: Mapping[str, str]
-    ) -> None:
-        """Ask about other settings of a resource; its type is the protocol's number."""
-        resource = RESOURCES[resource_type]
-        ctx = ConfigPolicyContext(resource=resource, name=name, before=dict(before), after=dict(after))
-        for each in self._plugins.components(CONFIG_POLICY):
-            policy = self._plugins.build(CONFIG_POLICY, each)
-            _ask(self._plugins.guard(CONFIG_POLICY, each), policy.check, ctx)
 
 
 def _ask(guard: Guard, check: Callable[[C], None], ctx: C) -> None:

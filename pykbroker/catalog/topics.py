@@ -24,6 +24,7 @@ from pykbroker.catalog.changes import (
 from pykbroker.catalog.draft import Draft
 from pykbroker.catalog.image import INTERNAL, Image, Topic, new_topic_id
 from pykbroker.catalog.internal import internal_topic
+from pykbroker.catalog.policies import Policies
 from pykbroker.config import ConfigError
 from pykbroker.config.topic import check_topic_overrides
 from pykbroker.errors import ErrorCode, KafkaError
@@ -42,13 +43,14 @@ Item = TypeVar("Item")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTopic:
     """A topic that somebody wants.  -1 means the default; ``assignments`` are (partition, node ids)
-    and stand in place of both numbers."""
+    and stand in place of both numbers.  ``automatic``: only its metadata was asked for."""
 
     name: str
     partitions: int = -1
     replication_factor: int = -1
     assignments: Sequence[tuple[int, Sequence[int]]] = ()
     overrides: Sequence[tuple[str, str | None]] = ()
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +63,11 @@ class MorePartitions:
 
 
 class TopicAdmin:
-    """Topics as administrators see them."""
+    """Topics as administrators see them.  ``policies`` must agree to what clients want to make."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, policies: Policies | None = None) -> None:
         self._catalog = catalog
+        self._policies = policies
 
     async def create(
         self, wanted: Sequence[NewTopic], *, validate_only: bool = False
@@ -87,7 +90,7 @@ class TopicAdmin:
         self, wanted: Sequence[MorePartitions], *, validate_only: bool = False
     ) -> list[Topic | KafkaError]:
         """Give each topic more partitions; the answer has it as it is now, or why not."""
-        return await self._each(wanted, _growth, validate_only=validate_only)
+        return await self._each(wanted, self._growth, validate_only=validate_only)
 
     async def ensure_internal(self, name: str) -> Topic:
         """The internal topic ``name`` (``__consumer_offsets`` or ``__transaction_state``, or a hidden
@@ -111,7 +114,7 @@ class TopicAdmin:
             if name in INTERNAL:
                 await self.ensure_internal(name)
                 results[name] = None
-        rest = [NewTopic(name=name) for name in wanted if name not in INTERNAL]
+        rest = [NewTopic(name=name, automatic=True) for name in wanted if name not in INTERNAL]
         for new, result in zip(rest, await self.create(rest), strict=True):
             if isinstance(result, Topic) or result.code is ErrorCode.TOPIC_ALREADY_EXISTS:
                 results[new.name] = None
@@ -177,7 +180,15 @@ class TopicAdmin:
             replicas=self._replicas(image, new),
             overrides=self._overrides(new.overrides),
         )
+        if self._policies is not None:
+            self._policies.check_creation(change, automatic=new.automatic)
         return change, lambda after: after.topics[new.name]
+
+    def _growth(self, image: Image, wanted: MorePartitions) -> tuple[Change, Callable[[Image], Topic]]:
+        change = _growth(image, wanted)
+        if self._policies is not None:
+            self._policies.check_growth(image.topics[wanted.name], change)
+        return change, lambda after: after.topics[wanted.name]
 
     def _replicas(self, image: Image, new: NewTopic) -> placement.Replicas:
         config = self._catalog.broker_config
@@ -237,7 +248,7 @@ def _deletion(image: Image, target: str | bytes) -> tuple[Change, Callable[[Imag
     return DeleteTopic(name=topic.name, topic_id=topic.topic_id), lambda _: found
 
 
-def _growth(image: Image, wanted: MorePartitions) -> tuple[Change, Callable[[Image], Topic]]:
+def _growth(image: Image, wanted: MorePartitions) -> AddPartitions:
     topic = image.topics.get(wanted.name)
     if topic is None or topic.hidden:
         raise KafkaError(
@@ -260,10 +271,9 @@ def _growth(image: Image, wanted: MorePartitions) -> tuple[Change, Callable[[Ima
     more = wanted.count - have
     if more > MAX_NEW_PARTITIONS:
         raise _too_many_partitions(more)
-    change = AddPartitions(
+    return AddPartitions(
         name=topic.name, version=topic.version, replicas=_more_replicas(image, topic, more, wanted)
     )
-    return change, lambda after: after.topics[wanted.name]
 
 
 def _more_replicas(image: Image, topic: Topic, more: int, wanted: MorePartitions) -> placement.Replicas:
