@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import TypeVar, cast
 
-from pykbroker.components import Component, ComponentKind
-from pykbroker.config import BrokerConfig
-from pykbroker.plugins.containment import Guard
-from pykbroker.plugins.registry import PluginInfo, Problem
+from pykbroker.clock import SystemClock
+from pykbroker.components import BROKER, KINDS, TOPIC, BuildContext, Component, ComponentKind, Settings
+from pykbroker.config import BrokerConfig, ConfigError
+from pykbroker.config.setting import Setting, Value
+from pykbroker.plugins import discovery, registry
+from pykbroker.plugins.containment import ComponentFault, Faults, Guard
+from pykbroker.plugins.discovery import Found
+from pykbroker.plugins.registry import ComponentUnavailable, PluginInfo, Problem, Registered, Unfit
+from pykbroker.plugins.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-E = TypeVar("E")
 
-_NONE: Mapping[str, str] = {}
+_NONE: Mapping[str, str] = MappingProxyType({})
+PROTECTED = frozenset({("partitioner", "default")})
+"""Components that cannot be blocked, beside all exchange types of pykbroker's own."""
 
 
 class Plugins:
     """What plugins offer to one broker (or one command).
 
     ``config`` is the broker's config with the settings that plugins declare checked; the broker goes
-    on with that one.
+    on with that one, and tells :meth:`reconfigure` when it changes.
     """
 
-    config: BrokerConfig
-    problems: Sequence[Problem]
-    """What was left out at start, and why; logged already."""
+    def __init__(self, config: BrokerConfig, time_ms: Callable[[], int]) -> None:
+        self.config = config
+        self.problems: list[Problem] = []
+        """What was left out at start, and why; logged already."""
+        self._time_ms = time_ms
+        self._manager = registry.new_manager()
+        self._faults = Faults(Watchdog(), config.pykbroker_plugin_timeout_ms / 1000)
+        self._loaded: dict[str, tuple[Found, object, list[str]]] = {}
+        self._components: dict[str, dict[str, Registered]] = {kind.name: {} for kind in KINDS}
+        self._built: dict[tuple[str, str, str | None], tuple[Settings, object]] = {}
 
     @classmethod
     def load(
@@ -44,11 +64,21 @@ class Plugins:
         :class:`~pykbroker.config.ConfigError` for a malformed or unknown setting of a plugin, and for
         blocking what cannot be blocked, and LookupError for an ``extra`` that does not exist at all.
         """
-        raise NotImplementedError
+        plugins = cls(config, SystemClock().time_ms if time_ms is None else time_ms)
+        _check_blocked(config, [*discovery.UNBLOCKABLE])
+        for found in plugins._sources(extra, directory):
+            plugins._take(found)
+        plugins._register_components()
+        every = [entry for kind in plugins._components.values() for entry in kind.values()]
+        plugins.config = config.with_extensions(registry.extensions(every))
+        return plugins
+
+    # What rooms above ask for
 
     def components(self, kind: ComponentKind[T]) -> Mapping[str, Component[T]]:
         """The components of a kind, by name."""
-        raise NotImplementedError
+        found = {name: entry.component for name, entry in self._components[kind.name].items()}
+        return cast("Mapping[str, Component[T]]", found)  # registered by the hook of this kind
 
     def build(
         self,
@@ -63,27 +93,266 @@ class Plugins:
 
         Raises :class:`~pykbroker.plugins.ComponentUnavailable` (a KafkaError, POLICY_VIOLATION).
         """
-        raise NotImplementedError
+        entry = self._components[kind.name].get(name)
+        if entry is None:
+            where = f"topic {topic} needs" if topic is not None else "somebody asked for"
+            raise ComponentUnavailable(f"{where} the {kind} {name!r}, which no plugin here offers")
+        settings = self._settings(entry, overrides)
+        place = (kind.name, name, topic)
+        known = self._built.get(place)
+        if known is None or known[0] != settings:
+            known = self._built[place] = (settings, self._make(entry, topic, settings))
+        made = known[1]
+        if isinstance(made, _Failure):
+            raise ComponentUnavailable(made.message)
+        return cast("T", made)  # its factory is registered for this kind, its methods are checked
 
     def guard(self, kind: ComponentKind[T], name: str, topic: str | None = None) -> Guard:
         """What calls the methods of that component; keep it beside the object."""
-        raise NotImplementedError
+        entry = self._components[kind.name].get(name)
+        return self._guard("?" if entry is None else entry.plugin, f"{kind} {name}", topic)
 
     def listeners(self, hook: str) -> Callable[[object], None] | None:
         """What calls all implementations of an event hook, or None where there are none.
 
         Look it up once.  It never raises.
         """
-        raise NotImplementedError
+        calls = [(guard, fn) for guard, fn in self._implementations(hook)]
+        if not calls:
+            return None
 
-    async def notify(self, hook: str, event: object) -> None:
-        """Call all implementations of an event hook that may wait, one after the other."""
-        raise NotImplementedError
+        def tell(event: object) -> None:
+            for guard, fn in calls:
+                try:
+                    result = guard.call(fn, event)
+                except ComponentFault:
+                    continue  # logged and counted; the others hear of it all the same
+                if inspect.iscoroutine(result):
+                    result.close()
+                    guard.fault(f"{hook} returned a coroutine, and this hook may not wait", event)
+
+        return tell
+
+    async def notify(self, hook: str, event: object, *, limit_s: float | None = None) -> None:
+        """Call all implementations of an event hook that may wait, one after the other.
+
+        Each is cancelled after ``limit_s``, or after ``pykbroker.plugin.timeout.ms``.
+        """
+        for guard, fn in self._implementations(hook):
+            try:
+                await guard.wait(fn, event, limit_s=limit_s)
+            except ComponentFault:
+                continue  # logged and counted
 
     def infos(self) -> Sequence[PluginInfo]:
         """The registered plugins, in the order of their loading."""
-        raise NotImplementedError
+        return [self._info(*loaded) for loaded in self._loaded.values()]
+
+    def settings(self, kind: ComponentKind[T], name: str, overrides: Mapping[str, str] = _NONE) -> Settings:
+        """The effective settings of a component, for what it is given beside its object.
+
+        Raises KeyError for no such component, ComponentUnavailable for malformed ``overrides``.
+        """
+        return self._settings(self._components[kind.name][name], overrides)
+
+    def faults(self) -> Mapping[tuple[str, str], int]:
+        """How often plugins have failed, by plugin and component or hook."""
+        return dict(self._faults.counts)
+
+    def reconfigure(self, config: BrokerConfig) -> None:
+        """The broker's settings are these from now on.  What was built stays with its users; a
+        :meth:`build` makes it again if its settings are others."""
+        self.config = config
+
+    def forget(self, topic: str) -> None:
+        """Let go of what was built for a topic that is gone."""
+        for place in [place for place in self._built if place[2] == topic]:
+            del self._built[place]
 
     def close(self) -> None:
         """End the watchdog and forget all built objects."""
-        raise NotImplementedError
+        self._faults.watchdog.close()
+        self._built.clear()
+
+    # Loading
+
+    def _sources(self, extra: Sequence[object], directory: Path | None) -> Iterator[Found]:
+        if self.config.pykbroker_plugins == "off":
+            log.info("plugins are off: only %s are loaded", " and ".join(discovery.UNBLOCKABLE))
+            yield from (found for found in discovery.first_party() if found.name in discovery.UNBLOCKABLE)
+            return
+        yield from discovery.first_party()
+        yield from discovery.installed()
+        if directory is not None:
+            yield from discovery.in_directory(directory)
+        for what in extra:
+            yield discovery.named(what)
+
+    def _take(self, found: Found) -> None:
+        """Import and register one plugin, or say why not."""
+        if found.name in self.config.pykbroker_plugins_block:
+            log.info("plugin blocked: plugin=%s from=%s", found.name, found.origin)
+            return
+        if found.name in self._loaded:
+            first = self._loaded[found.name][0]
+            self._problem(found, f"there is a plugin of this name already, from {first.origin}")
+            return
+        try:
+            # Not through _guard(): importing runs code at length, which is no fault.
+            plugin = found.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary to plugins' code
+            self._problem(found, f"it cannot be imported: {type(error).__name__}: {error}", error)
+            return
+        try:
+            hooks = registry.hooks_of(self._manager, plugin)
+        except Unfit as unfit:
+            self._problem(found, str(unfit))
+            return
+        try:
+            self._manager.register(plugin, found.name)
+        except ValueError:
+            self._problem(found, "it is loaded already, under another name")
+            return
+        self._loaded[found.name] = (found, plugin, hooks)
+        log.debug("plugin loaded: plugin=%s from=%s", found.name, found.origin)
+
+    def _problem(self, found: Found, why: str, error: BaseException | None = None) -> None:
+        self.problems.append(Problem(found.name, found.origin, why))
+        log.error("plugin left out: plugin=%s from=%s: %s", found.name, found.origin, why, exc_info=error)
+
+    def _register_components(self) -> None:
+        blocked = set(self.config.pykbroker_plugins_block)
+        for found, plugin, hooks in self._loaded.values():
+            for kind in KINDS:
+                if kind.hook in hooks:
+                    for component in self._offered(found, plugin, kind):
+                        self._add(found, kind, component, blocked)
+        unknown = blocked - {name for kind in self._components.values() for name in kind}
+        log.debug("blocked plugins and components: %s", ", ".join(sorted(unknown)))
+
+    def _offered(self, found: Found, plugin: object, kind: ComponentKind[object]) -> Sequence[object]:
+        function: Callable[[], Iterable[object] | None] = getattr(plugin, kind.hook)
+        try:
+            offered = self._guard(found.name, kind.hook).call(lambda _: _listed(kind, function()), None)
+        except ComponentFault as fault:
+            self.problems.append(Problem(found.name, found.origin, str(fault)))
+            return ()
+        return offered
+
+    def _add(self, found: Found, kind: ComponentKind[object], component: object, blocked: set[str]) -> None:
+        taken = self._components[kind.name]
+        try:
+            entry = registry.registered(found.name, kind, component, taken)
+            self._check_rows(entry)
+        except Unfit as unfit:
+            self._problem(found, str(unfit))
+            return
+        name = entry.component.name
+        if name in blocked:
+            protected = (kind.name, name) in PROTECTED or found.name == "exchanges"
+            _check_blocked(self.config, [name] if protected and found.origin == "pykbroker" else [])
+            log.info("component blocked: %s=%s plugin=%s", kind, name, found.name)
+            return
+        taken[name] = entry
+
+    def _check_rows(self, entry: Registered) -> None:
+        """Components of different kinds may share a name; then they share the settings too."""
+        for other in self._components.values():
+            same = other.get(entry.component.name)
+            for key in () if same is None else entry.rows.keys() & same.rows.keys():
+                if same is not None and same.rows[key] != entry.rows[key]:
+                    raise Unfit(f"plugin {same.plugin} declares {entry.rows[key].name} differently")
+
+    # Building
+
+    def _settings(self, entry: Registered, overrides: Mapping[str, str]) -> Settings:
+        values: dict[str, Value] = {}
+        for declared in entry.component.settings:
+            row = entry.rows[declared.key]
+            values[declared.key] = self._value(row, declared.scopes, overrides)
+        return Settings(values)
+
+    def _value(self, row: Setting, scopes: frozenset[str], overrides: Mapping[str, str]) -> Value:
+        text = overrides.get(row.name) if TOPIC in scopes else None
+        if text is not None:
+            try:
+                return row.parse(text)
+            except ConfigError as error:
+                raise ComponentUnavailable(str(error)) from None
+        return self.config.plugin_value(row) if BROKER in scopes else row.default
+
+    def _make(self, entry: Registered, topic: str | None, settings: Settings) -> object:
+        """What the factory makes; a failure is remembered like an object, so that it is told once."""
+        name = entry.component.name
+        guard = self._guard(entry.plugin, f"{entry.kind} {name}", topic)
+        ctx = BuildContext(
+            component=name, topic=topic, settings=settings, time_ms=self._time_ms, random=random.Random()
+        )
+        try:
+            made = guard.call(entry.component.factory, ctx)
+            for method in entry.kind.methods:
+                if not callable(getattr(made, method, None)):
+                    raise guard.fault(f"the factory made a {type(made).__name__}, which has no {method}()")
+        except ComponentFault as fault:
+            return _Failure(f"the {entry.kind} {name!r} cannot be made: {fault}")
+        return made
+
+    def _guard(self, plugin: str, what: str, topic: str | None = None) -> Guard:
+        return Guard(self._faults, plugin, what, topic)
+
+    def _implementations(self, hook: str) -> Iterator[tuple[Guard, Callable[[object], object]]]:
+        """Guards and functions in the order of the calls."""
+        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            function: Callable[..., object] = implementation.function
+            wants = implementation.argnames
+            call: Callable[[object], object] = function if wants else partial(_without_argument, function)
+            yield self._guard(implementation.plugin_name, hook), call
+
+    def _info(self, found: Found, plugin: object, hooks: Sequence[str]) -> PluginInfo:
+        mine = [
+            entry
+            for kind in self._components.values()
+            for entry in kind.values()
+            if entry.plugin == found.name
+        ]
+        return PluginInfo(
+            name=found.name,
+            version=found.version or str(getattr(plugin, "__version__", "")),
+            origin=found.origin,
+            hooks=tuple(hooks),
+            components=tuple((entry.kind.name, entry.component.name) for entry in mine),
+            settings=tuple(
+                (entry.rows[declared.key].name, declared)
+                for entry in mine
+                for declared in entry.component.settings
+            ),
+        )
+
+
+class _Failure:
+    """In place of an object that could not be made."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+def _check_blocked(config: BrokerConfig, protected: Iterable[str]) -> None:
+    for name in protected:
+        if name in config.pykbroker_plugins_block:
+            raise ConfigError(
+                "pykbroker.plugins.block",
+                ",".join(config.pykbroker_plugins_block),
+                f"{name} cannot be blocked: topics could not be what they are",
+            )
+
+
+def _listed(kind: ComponentKind[object], offered: Iterable[object] | None) -> list[object]:
+    if isinstance(offered, Component):
+        raise TypeError(f"{kind.hook} must return a list of Component, not one")
+    return [] if offered is None else list(offered)
+
+
+def _without_argument(function: Callable[[], object], _: object) -> object:
+    return function()
