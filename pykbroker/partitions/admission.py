@@ -232,9 +232,8 @@ class _Validator:
         self._guard = guard
 
     async def __call__(self, ctx: ValidationContext) -> Sequence[RecordError]:
-        answer = await self._guard.wait(self._check, ctx)
-        if isinstance(answer, BatchError):
-            raise answer
+        # Records that do not decode are the client's fault, not the plugin's.
+        answer = await self._guard.wait(self._check, ctx, expected=BatchError)
         if answer is None:
             return ()
         if not isinstance(answer, tuple):
@@ -248,26 +247,17 @@ class _Validator:
 
 
 def _collecting(check: Callable[[C], object]) -> Callable[[C], object]:
-    """``check`` with its answer taken out of a generator, inside the guard.
-
-    Records that do not decode are the client's fault, not the plugin's: that error becomes an answer.
-    """
+    """``check`` with its answer taken out of a generator, inside the guard."""
 
     def collected(ctx: C) -> object:
-        try:
-            answer = check(ctx)
-            return _awaited(answer) if isinstance(answer, Awaitable) else _listed(answer)
-        except BatchError as error:
-            return error
+        answer = check(ctx)
+        return _awaited(answer) if isinstance(answer, Awaitable) else _listed(answer)
 
     return collected
 
 
 async def _awaited(answer: Awaitable[object]) -> object:
-    try:
-        return _listed(await answer)
-    except BatchError as error:
-        return error
+    return _listed(await answer)
 
 
 def _listed(answer: object) -> object:
