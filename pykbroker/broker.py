@@ -24,6 +24,7 @@ from pykbroker._version import __version__
 from pykbroker.apis import _registry
 from pykbroker.apis._fetch_sessions import FetchSessions
 from pykbroker.apis._registry import Services
+from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Elect, RegisterBroker
 from pykbroker.catalog.delta import Delta
 from pykbroker.catalog.image import BrokerInfo, Image
@@ -31,11 +32,12 @@ from pykbroker.catalog.local import CatalogError, LocalCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.clock import Clock, SystemClock
-from pykbroker.config import BrokerConfig, Endpoint
+from pykbroker.config import BrokerConfig, ConfigError, Endpoint
 from pykbroker.errors import KafkaError
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.log import checkpoints
 from pykbroker.partitions.manager import Partitions
+from pykbroker.plugins import Plugins
 from pykbroker.server import Faults, Server, ServerLimits
 
 __all__ = ["Broker", "StartError", "cause_of"]
@@ -52,8 +54,9 @@ Progress = Callable[[int, int, str], None]
 class Broker:
     """One broker on one data directory.  ``await run()`` is its life; cancelling that is its stop.
 
-    ``faults`` is for tests: rules by which the server misbehaves.  ``ready_file`` gets what
-    ``pykbroker.json`` in the data directory gets.
+    ``plugins`` are loaded already, or what to load beside those that are found anyway: module names,
+    files, plugin objects.  ``faults`` is for tests: rules by which the server misbehaves.
+    ``ready_file`` gets what ``pykbroker.json`` in the data directory gets.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Broker:
         config: BrokerConfig,
         *,
         clock: Clock | None = None,
+        plugins: Plugins | Sequence[object] = (),
         faults: Faults | None = None,
         ready_file: Path | None = None,
         on_progress: Progress | None = None,
@@ -72,6 +76,7 @@ class Broker:
         """Where it listens, as ``host:port`` with the real port."""
         self.bootstrap = ""
         """What a client on this machine takes as ``bootstrap_servers``."""
+        self._plugins = plugins
         self._ready_file = ready_file
         self._on_progress = on_progress
         self._services: Services | None = None
@@ -102,6 +107,8 @@ class Broker:
                 for sock in sockets:
                     sock.close()
         finally:
+            if self._services is not None:
+                self._services.plugins.close()
             directory.release()
 
     def _bind(self) -> list[socket.socket]:
@@ -132,8 +139,9 @@ class Broker:
 
     async def _start(self) -> None:
         """Open everything; what goes wrong on the way is told as :class:`StartError`."""
+        plugins = self._load_plugins()
         try:
-            await self._open(identify(self.config.data_dir, self.config.node_id))
+            await self._open(identify(self.config.data_dir, self.config.node_id), plugins)
         except CatalogError as error:
             raise StartError(
                 str(error), "The catalog says what exists: without it nothing can be served"
@@ -144,7 +152,18 @@ class Broker:
                 "Look for a full disk, permissions, or a failing disk",
             ) from error
 
-    async def _open(self, identity: Identity) -> None:
+    def _load_plugins(self) -> Plugins:
+        """Load what is not loaded yet; the config knows their settings from here on."""
+        plugins = self._plugins
+        if not isinstance(plugins, Plugins):
+            try:
+                plugins = Plugins.load(self.config, extra=plugins, time_ms=self.clock.time_ms)
+            except (ConfigError, LookupError) as error:
+                raise StartError(str(error), "See what there is: pykbroker plugins") from error
+        self.config = plugins.config
+        return plugins
+
+    async def _open(self, identity: Identity, plugins: Plugins) -> None:
         """Open catalog and logs, and make the services on top of them."""
         config, clock = self.config, self.clock
         clean = identity.new or (config.data_dir / checkpoints.CLEAN_SHUTDOWN).exists()
@@ -152,6 +171,8 @@ class Broker:
             lambda: LocalCatalog.open(config.data_dir, config, cluster_id=identity.cluster_id, clock=clock)
         )
         self._catalog = catalog
+        plugins.reconfigure(catalog.broker_config)
+        catalog.subscribe(lambda delta: _tell(plugins, catalog, delta))
         if not clean:
             log.warning("the last stop was not clean: logs are recovered, leader epochs rise")
         await catalog.update(lambda image: self._registration(image, elect=not clean))
@@ -168,6 +189,7 @@ class Broker:
             groups=GroupCoordinator(config, clock, catalog, topics, partitions),
             producer_ids=ProducerIds(catalog),
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots),
+            plugins=plugins,
         )
 
     def _registration(self, image: Image, *, elect: bool) -> list[RegisterBroker | Elect]:
@@ -273,6 +295,14 @@ def _reachable(endpoint: Endpoint) -> Endpoint:
     host = socket.gethostname()
     log.warning("clients are told to connect to %s; --advertise HOST:PORT says otherwise", host)
     return Endpoint(endpoint.name, host, endpoint.port)
+
+
+def _tell(plugins: Plugins, catalog: Catalog, delta: Delta) -> None:
+    """Have the plugins follow the catalog.  The first of its subscribers: others build from them."""
+    if delta.broker_settings:
+        plugins.reconfigure(catalog.broker_config)
+    for topic in delta.deleted:
+        plugins.forget(topic.name)
 
 
 def raise_descriptor_limit() -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from pykbroker.errors import ErrorCode
+from pykbroker.plugins import Plugins
 from pykbroker.protocol.schema import Message
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Services:
     groups: GroupCoordinator
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    plugins: Plugins = field(default_factory=Plugins.none)
     policies: Policies | None = None
     """Who must agree when settings are altered."""
     admission: Mapping[str | bytes, Pipeline] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from pykbroker.cli._progress import StartProgress
 if TYPE_CHECKING:
     from pykbroker.broker import Broker
     from pykbroker.config import BrokerConfig
+    from pykbroker.plugins import Plugins
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,9 @@ def command(
     log_format: str | None,
 ) -> None:
     all_sets = [*sets, *_sets(listen, advertise, data_dir, log_level, log_format)]
-    if plugins or plugins_dir is not None:
-        raise click.UsageError("this version has no hooks yet, so it cannot load plugins: leave them out")
     settings = _load(config, all_sets)
     _logging.set_up(level=settings.pykbroker_log_level, form=settings.pykbroker_log_format)
-    serve(settings, ready_file)
+    serve(load_plugins(settings, plugins, plugins_dir), ready_file)
 
 
 def _sets(
@@ -121,14 +120,27 @@ def _load(file: Path | None, sets: list[str]) -> BrokerConfig:
         raise click.UsageError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def serve(settings: BrokerConfig, ready_file: Path | None) -> None:
+def load_plugins(settings: BrokerConfig, named: Sequence[str], directory: Path | None) -> Plugins:
+    """The plugins of a command; raises UsageError for one that is not there, or a wrong setting of one."""
+    from pykbroker.config import ConfigError
+    from pykbroker.plugins import Plugins
+
+    try:
+        return Plugins.load(settings, extra=named, directory=directory)
+    except ConfigError as error:
+        raise click.UsageError(f"{error}\nPlugins and their settings: pykbroker plugins") from error
+    except LookupError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def serve(plugins: Plugins, ready_file: Path | None) -> None:
     """Run the broker in this process until a signal comes; raises :class:`Failed` when it cannot."""
     import trio
 
     from pykbroker.broker import Broker, StartError, cause_of
 
     with StartProgress() as progress:
-        broker = Broker(settings, ready_file=ready_file, on_progress=progress)
+        broker = Broker(plugins.config, plugins=plugins, ready_file=ready_file, on_progress=progress)
         try:
             trio.run(_until_signal, broker)
         except* StartError as group:

@@ -73,6 +73,11 @@ class Plugins:
         plugins.config = config.with_extensions(registry.extensions(every))
         return plugins
 
+    @classmethod
+    def none(cls) -> Plugins:
+        """No plugin at all, for what is tested without any."""
+        return cls(BrokerConfig(), SystemClock().time_ms)
+
     # What rooms above ask for
 
     def components(self, kind: ComponentKind[T]) -> Mapping[str, Component[T]]:

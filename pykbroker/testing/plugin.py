@@ -24,10 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
 
 
-def _marked(node: pytest.Item) -> tuple[Mapping[str, object], Sequence[str]]:
+def _marked(node: pytest.Item) -> tuple[Mapping[str, object], Sequence[object]]:
     """The settings and plugins of the test's markers; the closest marker wins, key by key."""
     settings: dict[str, object] = {}
-    plugins: list[str] = []
+    plugins: list[object] = []
     for marker in reversed(list(node.iter_markers("pykbroker"))):
         unknown = set(marker.kwargs) - {"settings", "plugins"}
         if marker.args or unknown:

@@ -26,9 +26,9 @@ Ts = TypeVarTuple("Ts")
 class BrokerThread:
     """A whole broker on a trio loop in a thread; ``with`` starts and stops it.
 
-    ``settings`` are broker settings by Kafka's names.  Without ``data_dir`` the data lives in a
-    temporary directory that is removed at the end.  The methods may be called from any thread but
-    the broker's.
+    ``settings`` are broker settings by Kafka's names, ``plugins`` module names, files or plugin objects.
+    Without ``data_dir`` the data lives in a temporary directory that is removed at the end.  The methods
+    may be called from any thread but the broker's.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BrokerThread:
         *,
         data_dir: Path | str | None = None,
         settings: Mapping[str, object] | None = None,
-        plugins: Sequence[str] = (),
+        plugins: Sequence[object] = (),
         listen: str = "127.0.0.1:0",
     ) -> None:
         self.data_dir = (
@@ -170,7 +170,7 @@ class BrokerThread:
             self._ready.set()
 
     async def _serve(self) -> None:
-        broker = Broker(self._config(), clock=self.clock)
+        broker = Broker(self._config(), clock=self.clock, plugins=self.plugins)
         self._token = trio.lowlevel.current_trio_token()
         with trio.CancelScope() as self._scope:
             async with trio.open_nursery() as nursery:
