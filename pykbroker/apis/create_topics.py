@@ -8,6 +8,7 @@ leaves when the topic is durable, which takes one sync.
 from __future__ import annotations
 
 from pykbroker.apis._registry import RequestContext, api
+from pykbroker.catalog.exchanges import described_overrides
 from pykbroker.catalog.image import Topic
 from pykbroker.catalog.topics import NewTopic, duplicates
 from pykbroker.config.describe import describe_topic
@@ -56,7 +57,8 @@ def _refused(name: str, error: KafkaError) -> CreatableTopicResult:
 
 
 def _created(ctx: RequestContext, topic: Topic) -> CreatableTopicResult:
-    entries = describe_topic(ctx.services.catalog.broker_config, topic.overrides)
+    catalog = ctx.services.catalog
+    entries = describe_topic(catalog.broker_config, described_overrides(catalog.image, topic))
     return CreatableTopicResult(
         name=topic.name,
         topic_id=topic.topic_id,

@@ -1,20 +1,26 @@
 """DescribeConfigs, versions 1 to 4: settings of topics (2), brokers (4) and groups (32).
 
 v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
-clients read, modify and write.  Resource types 8 (loggers) and 16 (client metrics) have no settings
+clients read, modify and write.  The bindings of an exchange are one setting, and in pages where that
+would be too long (see ``_binding_pages``).  Resource types 8 (loggers) and 16 (client metrics) have no settings
 here, and answer an empty list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 from pykbroker.apis._registry import RequestContext, api
-from pykbroker.catalog import names
+from pykbroker.catalog import bindings, names
 from pykbroker.catalog.alter import check_broker_name
-from pykbroker.catalog.image import BROKER, GROUP, TOPIC
+from pykbroker.catalog.exchanges import BINDINGS, described_overrides
+from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
+from pykbroker.config import TopicConfig, settings_of
 from pykbroker.config.describe import (
     Entry,
+    Source,
+    Synonym,
     describe_all_brokers,
     describe_broker,
     describe_group,
@@ -68,7 +74,8 @@ def _entries(ctx: RequestContext, resource: DescribeConfigsResource) -> Iterable
             topic = catalog.image.topics.get(name)
             if topic is None or topic.hidden:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
-            return describe_topic(config, topic.overrides)
+            shown = describe_topic(config, described_overrides(catalog.image, topic))
+            return [*shown, *_binding_pages(catalog.image, name, resource.configuration_keys or ())]
         case code if code == BROKER:
             check_broker_name(name, str(config.node_id))
             return (
@@ -88,6 +95,28 @@ def _entries(ctx: RequestContext, resource: DescribeConfigsResource) -> Iterable
             return ()
         case code:
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {code}")
+
+
+def _binding_pages(image: Image, topic: str, wanted: Iterable[str]) -> Iterator[Entry]:
+    """The settings ``pykbroker.exchange.bindings.0`` and so on, which are there for those who name them:
+    together all bindings of an exchange, also where the one setting has only their number."""
+    asked = {key for key in wanted if key.startswith(f"{BINDINGS}.")}
+    exchange = image.exchange(topic)
+    if not asked or exchange is None:
+        return
+    row = settings_of(TopicConfig)[BINDINGS]
+    for number, page in enumerate(bindings.pages(exchange.bindings)):
+        name = f"{BINDINGS}.{number}"
+        if name in asked:
+            synonym = Synonym(name, page, Source.TOPIC)
+            yield Entry(
+                name=name,
+                value=page,
+                read_only=True,
+                source=Source.TOPIC,
+                synonyms=(synonym,),
+                setting=dataclasses.replace(row, name=name),
+            )
 
 
 def _check_named(name: str, what: str) -> None:

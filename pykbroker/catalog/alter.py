@@ -6,12 +6,15 @@ group setting that is unknown or malformed INVALID_CONFIG, a broker setting INVA
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from pykbroker.catalog import exchanges
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
+from pykbroker.catalog.exchanges import BindingStep
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
 from pykbroker.catalog.policies import Policies
 from pykbroker.config import (
@@ -81,12 +84,12 @@ async def alter(
             try:
                 if keys.count((alteration.resource_type, alteration.name)) > 1:
                     raise _refused("Each resource must appear at most once.")
-                change = _decide(catalog, image, alteration)
-                if change is not None:
+                decided = _decide(catalog, image, alteration)
+                for change in decided:
                     if policies is not None:
                         policies.check_alteration(image, change)
                     encode(change)
-                    changes.append(change)
+                changes += decided
                 results.append(None)
             except KafkaError as error:
                 results.append(error)
@@ -98,7 +101,7 @@ async def alter(
     return results
 
 
-def _decide(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+def _decide(catalog: Catalog, image: Image, alteration: Alteration) -> list[Change]:
     _check_steps(alteration)
     if alteration.resource_type == TOPIC:
         return _topic(catalog, image, alteration)
@@ -121,7 +124,7 @@ def _check_steps(alteration: Alteration) -> None:
             raise _refused(f"Unknown operation type {step.operation} for {step.name}")
 
 
-def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> list[Change]:
     topic = image.topics.get(alteration.name)
     if topic is None or topic.hidden:
         raise KafkaError(
@@ -130,17 +133,39 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> Change | N
     broker = catalog.broker_config
     table = {**settings_of(TopicConfig), **(broker.extensions or NOTHING).topic}
     defaults = TopicConfig.from_overrides(broker, {})
+    alteration, bindings = _without_bindings(alteration)
     values = _stepped(topic.overrides, alteration, table, defaults)
+    if alteration.replace:
+        # Fixed at creation: nobody can mean to take these away by not naming them.
+        fixed = {name: topic.overrides[name] for name in exchanges.FIXED if name in topic.overrides}
+        values = {**fixed, **values}
     try:
         check_topic_overrides(broker, values, before=topic.overrides)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
-    if values == topic.overrides:
-        return None
-    return SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values)
+    changes: list[Change] = []
+    if values != topic.overrides:
+        changes.append(SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values))
+    changes += catalog.exchange_rules.alteration(image, topic, values, bindings)
+    return changes
 
 
-def _group(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+_HOW = {Operation.SET: "set", Operation.APPEND: "bind", Operation.SUBTRACT: "unbind"}
+
+
+def _without_bindings(alteration: Alteration) -> tuple[Alteration, BindingStep | None]:
+    """The alteration without what it does to bindings, and that.  AlterConfigs without bindings removes
+    them, as it does with any setting that is not named."""
+    found = next((step for step in alteration.steps if step.name == exchanges.BINDINGS), None)
+    if found is None:
+        return alteration, BindingStep("set", "") if alteration.replace else None
+    rest = dataclasses.replace(alteration, steps=[step for step in alteration.steps if step is not found])
+    if found.operation == Operation.DELETE or found.value is None:
+        return rest, BindingStep("set", "")
+    return rest, BindingStep(_HOW[Operation(found.operation)], found.value)
+
+
+def _group(catalog: Catalog, image: Image, alteration: Alteration) -> list[Change]:
     if not alteration.name:
         raise _refused("Group name must not be empty")
     now = image.settings_of(GROUP, alteration.name)
@@ -152,11 +177,11 @@ def _group(catalog: Catalog, image: Image, alteration: Alteration) -> Change | N
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == now.values:
-        return None
-    return SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)
+        return []
+    return [SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)]
 
 
-def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> Change | None:
+def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Change]:
     own = str(catalog.broker_config.node_id)
     check_broker_name(alteration.name, own)
     now = image.settings_of(BROKER, alteration.name)
@@ -175,8 +200,8 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> Change | 
     except ConfigError as error:
         raise _refused(str(error)) from None
     if values == now.values:
-        return None
-    return SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)
+        return []
+    return [SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)]
 
 
 def check_broker_name(name: str, own: str) -> None:

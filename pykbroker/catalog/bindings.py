@@ -45,7 +45,9 @@ def parse(text: str) -> tuple[Binding, ...]:
 
 def _binding(entry: object) -> Binding:
     if not isinstance(entry, dict):
-        raise ValueError(f"a binding must be an object with {', '.join(_FIELDS)}, not {_shown(entry)}")
+        raise ValueError(  # noqa: TRY004
+            f"a binding must be an object with {', '.join(_FIELDS)}, not {_shown(entry)}"
+        )
     for name in entry:
         if name not in _FIELDS:
             near = difflib.get_close_matches(name, _FIELDS, n=1)
@@ -55,9 +57,9 @@ def _binding(entry: object) -> Binding:
     if not isinstance(to, str) or not to:
         raise ValueError(f"'to' must name a topic or an exchange: {_shown(entry)}")
     if not isinstance(key, str):
-        raise ValueError(f"'key' must be text, not {_shown(key)}")
+        raise ValueError(f"'key' must be text, not {_shown(key)}")  # noqa: TRY004
     if not isinstance(arguments, dict):
-        raise ValueError(f"'arguments' must be an object, not {_shown(arguments)}")
+        raise ValueError(f"'arguments' must be an object, not {_shown(arguments)}")  # noqa: TRY004
     for name, value in arguments.items():
         if value is not None and not isinstance(value, str):
             raise ValueError(f"argument {name!r} must be text, or null for any value, not {_shown(value)}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from pykbroker.catalog.changes import Change, Conflict
 from pykbroker.catalog.delta import Delta, between
+from pykbroker.catalog.exchanges import ExchangeRules
 from pykbroker.catalog.image import BROKER, Image, Topic
 from pykbroker.config import BrokerConfig, TopicConfig
 
@@ -31,6 +32,8 @@ class Catalog(abc.ABC):
         self._config = config
         self._effective = self._with_altered(image)
         self._subscribers: list[Subscriber] = []
+        self.exchange_rules = ExchangeRules()
+        """What may be an exchange and be bound; the broker says."""
 
     @property
     def image(self) -> Image:

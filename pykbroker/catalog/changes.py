@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pykbroker.catalog import bindings
-from pykbroker.catalog.exchange import Boundaries
+from pykbroker.catalog.exchange import Boundaries, Exchange, ExchangeVersion
 from pykbroker.catalog.image import PartitionState, topic_id_bytes, topic_id_text
 from pykbroker.components import Binding
 from pykbroker.config import Endpoint
@@ -98,6 +98,19 @@ class SetExchange:
     alternate: str | None = None
     boundaries: Boundaries = field(default_factory=dict)
     keep: int = 0
+
+    def applied_to(self, known: Exchange | None) -> ExchangeVersion:
+        """The version that this adds to ``known``."""
+        was: tuple[Binding, ...] = () if known is None or self.replace else known.bindings
+        unbound = frozenset(self.unbind)
+        bound = dict.fromkeys((*(each for each in was if each not in unbound), *self.bind))
+        return ExchangeVersion(
+            number=self.version + 1,
+            kind=self.kind,
+            bindings=tuple(bound) if self.kind is not None else (),
+            alternate=self.alternate,
+            boundaries=self.boundaries,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +341,29 @@ def binding_fields(found: Sequence[Binding]) -> list[object]:
 def bindings_from(entries: Sequence[Any]) -> tuple[Binding, ...]:
     """The reverse of :func:`binding_fields`."""
     return tuple(Binding(each["to"], each.get("key", ""), each.get("arguments")) for each in entries)
+
+
+def exchange_fields(name: str, version: ExchangeVersion) -> dict[str, object]:
+    """One version of an exchange as a JSON object; this is what must not be too large."""
+    return {
+        "name": name,
+        "version": version.number,
+        "kind": version.kind,
+        "bindings": binding_fields(version.bindings),
+        "alternate": version.alternate,
+        "boundaries": boundary_fields(version.boundaries),
+    }
+
+
+def exchange_version_from(entry: Mapping[str, Any]) -> ExchangeVersion:
+    """The reverse of :func:`exchange_fields`."""
+    return ExchangeVersion(
+        number=entry["version"],
+        kind=entry["kind"],
+        bindings=bindings_from(entry["bindings"]),
+        alternate=entry["alternate"],
+        boundaries=boundaries_from(entry["boundaries"]),
+    )
 
 
 def boundary_fields(boundaries: Boundaries) -> dict[str, object]:

@@ -23,9 +23,8 @@ from pykbroker.catalog.changes import (
     SetTopicConfig,
     TakeProducerIds,
 )
-from pykbroker.catalog.exchange import Exchange, ExchangeVersion
+from pykbroker.catalog.exchange import Exchange
 from pykbroker.catalog.image import BrokerInfo, Image, PartitionState, Settings, Topic
-from pykbroker.components import Binding
 
 
 class Draft:
@@ -145,16 +144,7 @@ class Draft:
     def _set_exchange(self, change: SetExchange) -> None:
         known = self._exchanges.get(change.name)
         _check(f"exchange {change.name}", change.version, 0 if known is None else known.version)
-        was: tuple[Binding, ...] = () if known is None or change.replace else known.bindings
-        unbound = frozenset(change.unbind)
-        bound = dict.fromkeys((*(each for each in was if each not in unbound), *change.bind))
-        version = ExchangeVersion(
-            number=change.version + 1,
-            kind=change.kind,
-            bindings=tuple(bound) if change.kind is not None else (),
-            alternate=change.alternate,
-            boundaries=change.boundaries,
-        )
+        version = change.applied_to(known)
         for name in version.targets:
             self._topic(name)
         kept = () if known is None else tuple(v for v in known.versions if v.number >= change.keep)

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pykbroker.catalog.changes import (
-    binding_fields,
-    bindings_from,
-    boundaries_from,
-    boundary_fields,
     encode_object,
+    exchange_fields,
+    exchange_version_from,
     state_fields,
     state_from,
 )
@@ -110,19 +108,7 @@ def _objects(image: Image) -> Iterator[bytes]:
         yield encode_object("settings", {**fields, "version": settings.version})
     for exchange in image.exchanges.values():
         for exchange_version in exchange.versions:
-            yield encode_object("exchange", _exchange_fields(exchange.name, exchange_version))
-
-
-def _exchange_fields(name: str, version: ExchangeVersion) -> dict[str, object]:
-    """One version of an exchange: an object of its own, so that a history has no size limit."""
-    return {
-        "name": name,
-        "version": version.number,
-        "kind": version.kind,
-        "bindings": binding_fields(version.bindings),
-        "alternate": version.alternate,
-        "boundaries": boundary_fields(version.boundaries),
-    }
+            yield encode_object("exchange", exchange_fields(exchange.name, exchange_version))
 
 
 def _topic_fields(topic: Topic) -> dict[str, object]:
@@ -161,7 +147,7 @@ def _image(values: list[Any]) -> Image:
                     values=entry["configs"], version=entry["version"]
                 )
             case "exchange":
-                versions.setdefault(entry["name"], []).append(_exchange_version(entry))
+                versions.setdefault(entry["name"], []).append(exchange_version_from(entry))
             case kind:
                 raise ValueError(f"unknown type of object: {kind!r}")
     return Image(
@@ -173,16 +159,6 @@ def _image(values: list[Any]) -> Image:
         settings=settings,
         next_producer_id=head["next_producer_id"],
         exchanges={name: Exchange(name=name, versions=tuple(history)) for name, history in versions.items()},
-    )
-
-
-def _exchange_version(entry: Mapping[str, Any]) -> ExchangeVersion:
-    return ExchangeVersion(
-        number=entry["version"],
-        kind=entry["kind"],
-        bindings=bindings_from(entry["bindings"]),
-        alternate=entry["alternate"],
-        boundaries=boundaries_from(entry["boundaries"]),
     )
 
 

@@ -84,7 +84,7 @@ class TopicAdmin:
 
     async def delete(self, targets: Sequence[str | bytes]) -> list[Topic | KafkaError]:
         """Delete topics by name or id; the answer has each as it was, or why it stays."""
-        return await self._each(targets, _deletion)
+        return await self._each(targets, self._deletion)
 
     async def create_partitions(
         self, wanted: Sequence[MorePartitions], *, validate_only: bool = False
@@ -126,7 +126,7 @@ class TopicAdmin:
     async def _each(
         self,
         wanted: Sequence[Item],
-        decide: Callable[[Image, Item], tuple[Change, Callable[[Image], Topic]]],
+        decide: Callable[[Image, Item], tuple[Sequence[Change], Callable[[Image], Topic]]],
         *,
         validate_only: bool = False,
     ) -> list[Topic | KafkaError]:
@@ -140,16 +140,18 @@ class TopicAdmin:
             for item in wanted:
                 before = draft.view()
                 try:
-                    change, answer = decide(before, item)
-                    encode(change)
+                    decided, answer = decide(before, item)
+                    for change in decided:
+                        encode(change)
                 except KafkaError as error:
                     results.append(error)
                 except ObjectTooLarge as error:
                     results.append(KafkaError(ErrorCode.INVALID_REQUEST, str(error)))
                 else:
-                    draft.apply(change)
+                    for change in decided:
+                        draft.apply(change)
                     results.append(answer(draft.view()))
-                    changes.append(change)
+                    changes += decided
             return [] if validate_only else changes
 
         await self._catalog.update(decide_all)
@@ -160,7 +162,7 @@ class TopicAdmin:
             return len(new.assignments)
         return self._catalog.broker_config.num_partitions if new.partitions == -1 else max(new.partitions, 0)
 
-    def _creation(self, image: Image, new: NewTopic) -> tuple[Change, Callable[[Image], Topic]]:
+    def _creation(self, image: Image, new: NewTopic) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
         names.check(new.name)
         names.check_not_reserved(new.name)
         if new.name == CLUSTER_METADATA:
@@ -174,21 +176,43 @@ class TopicAdmin:
                 ErrorCode.INVALID_TOPIC_EXCEPTION, f"{new.name} is made by the broker when it is needed."
             )
         names.check_no_collision(new.name, image.topics)
-        change = CreateTopic(
-            name=new.name,
-            topic_id=new_topic_id(),
-            replicas=self._replicas(image, new),
-            overrides=self._overrides(new.overrides),
-        )
+        replicas, given = self._replicas(image, new), self._overrides(new.overrides)
+        overrides, exchange = self._catalog.exchange_rules.creation(image, new.name, given)
+        change = CreateTopic(name=new.name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
         if self._policies is not None:
             self._policies.check_creation(change, automatic=new.automatic)
-        return change, lambda after: after.topics[new.name]
+        return [change, *exchange], lambda after: after.topics[new.name]
 
-    def _growth(self, image: Image, wanted: MorePartitions) -> tuple[Change, Callable[[Image], Topic]]:
+    def _deletion(
+        self, image: Image, target: str | bytes
+    ) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
+        topic = image.topics.get(target) if isinstance(target, str) else image.topic_by_id(target)
+        if topic is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                if isinstance(target, str)
+                else ErrorCode.UNKNOWN_TOPIC_ID,
+                "This server does not host this topic-partition."
+                if isinstance(target, str)
+                else "This server does not host this topic ID.",
+            )
+        if topic.internal:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION,
+                f"{topic.name} belongs to the broker and cannot be deleted.",
+            )
+        found = topic
+        before = self._catalog.exchange_rules.deletion(image, topic)
+        change = DeleteTopic(name=topic.name, topic_id=topic.topic_id)
+        return [*before, change], lambda _: found
+
+    def _growth(
+        self, image: Image, wanted: MorePartitions
+    ) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
         change = _growth(image, wanted)
         if self._policies is not None:
             self._policies.check_growth(image.topics[wanted.name], change)
-        return change, lambda after: after.topics[wanted.name]
+        return [change], lambda after: after.topics[wanted.name]
 
     def _replicas(self, image: Image, new: NewTopic) -> placement.Replicas:
         config = self._catalog.broker_config
@@ -229,23 +253,6 @@ class TopicAdmin:
         except ConfigError as error:
             raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
         return overrides
-
-
-def _deletion(image: Image, target: str | bytes) -> tuple[Change, Callable[[Image], Topic]]:
-    topic = image.topics.get(target) if isinstance(target, str) else image.topic_by_id(target)
-    if topic is None:
-        raise KafkaError(
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if isinstance(target, str) else ErrorCode.UNKNOWN_TOPIC_ID,
-            "This server does not host this topic-partition."
-            if isinstance(target, str)
-            else "This server does not host this topic ID.",
-        )
-    if topic.internal:
-        raise KafkaError(
-            ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} belongs to the broker and cannot be deleted."
-        )
-    found = topic
-    return DeleteTopic(name=topic.name, topic_id=topic.topic_id), lambda _: found
 
 
 def _growth(image: Image, wanted: MorePartitions) -> AddPartitions:
