@@ -45,8 +45,9 @@ class Cursor:
     """A walk through one segment: from where, up to where, and what is expected.
 
     ``limit``: bytes of the segment that may be read (its size, or the next hole), ``limit_offset``: the
-    offset there; ``upper``: the offset behind the segment.  ``accepted``: positions where a gap was looked at closely, and is as it
-    should be; None where compaction leaves gaps.  ``strict`` false: only the structure is checked.
+    offset there; ``upper``: the offset behind the segment.  ``accepted``: positions where a gap was
+    looked at closely, and is as it should be; None where compaction leaves gaps.  ``strict`` false:
+    only the structure is checked.
     """
 
     __slots__ = (

@@ -135,7 +135,7 @@ def read_values(log: Log, max_bytes: int = 1 << 20) -> tuple[dict[int, bytes | N
         try:
             answer = log.read(offset, max_bytes, log.log_end_offset)
         except CorruptRange as e:
-            hole = e.hole
+            hole: Hole | None = e.hole
         else:
             hole = None
         if hole is not None:
