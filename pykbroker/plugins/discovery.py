@@ -20,9 +20,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, PathDistribution
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import PathDistribution
 
 GROUP = "pykbroker"
 FIRST_PARTY = {
@@ -36,6 +39,9 @@ FIRST_PARTY = {
 """pykbroker's own plugins and their modules; the entry points of the distribution say the same."""
 UNBLOCKABLE = ("partitioners", "exchanges")
 """Plugins without which topics could not be what they are."""
+
+OURS = "pykbroker"
+"""The origin of pykbroker's own."""
 
 _CHECKOUT = Path(__file__).parents[2] / "plugins"
 
@@ -56,7 +62,7 @@ def first_party() -> Iterator[Found]:
 
     for name, module in FIRST_PARTY.items():
         if _make_importable(module):
-            yield Found(name, "pykbroker", __version__, partial(importlib.import_module, module))
+            yield Found(name, OURS, __version__, partial(importlib.import_module, module))
 
 
 def _make_importable(module: str) -> bool:
@@ -78,6 +84,14 @@ def installed() -> Iterator[Found]:
 
 def _distributions() -> Iterator[PathDistribution]:
     """Distributions whose entry points mention our group; the first on the path counts."""
+    found = list(_metadata_folders())
+    if found:
+        from importlib.metadata import PathDistribution  # costs more than the search
+
+        yield from (PathDistribution(home) for home in found)
+
+
+def _metadata_folders() -> Iterator[Path]:
     seen: set[str] = set()
     for folder in sys.path:
         try:
@@ -90,7 +104,7 @@ def _distributions() -> Iterator[PathDistribution]:
                 distribution = name.partition("-")[0].lower()
                 if distribution not in seen and _mentions_us(home / "entry_points.txt"):
                     seen.add(distribution)
-                    yield PathDistribution(home)
+                    yield home
 
 
 def _mentions_us(file: Path) -> bool:
@@ -104,11 +118,7 @@ def _entry_points(distribution: PathDistribution) -> Iterator[Found]:
     version = distribution.version
     for point in distribution.entry_points:
         if point.group == GROUP and point.module not in FIRST_PARTY.values():
-            yield Found(point.name, f"{distribution.name} {version}", version, _loader(point))
-
-
-def _loader(point: EntryPoint) -> Callable[[], object]:
-    return point.load
+            yield Found(point.name, f"{distribution.name} {version}", version, point.load)
 
 
 def in_directory(directory: Path) -> Iterator[Found]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import inspect
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, cast
 
 from pykbroker.clock import SystemClock
-from pykbroker.components import BROKER, KINDS, TOPIC, BuildContext, Component, ComponentKind, Settings
+from pykbroker.components import BROKER, TOPIC, BuildContext, Component, ComponentKind, Settings
 from pykbroker.config import BrokerConfig, ConfigError
 from pykbroker.config.setting import Setting, Value
-from pykbroker.plugins import discovery, registry
+from pykbroker.plugins import registry
 from pykbroker.plugins.containment import ComponentFault, Faults, Guard
-from pykbroker.plugins.discovery import Found
-from pykbroker.plugins.registry import ComponentUnavailable, PluginInfo, Problem, Registered, Unfit
+from pykbroker.plugins.loading import Loaded, Loader
+from pykbroker.plugins.registry import ComponentUnavailable, PluginInfo, Problem, Registered
 from pykbroker.plugins.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,10 @@ class Plugins:
 
     def __init__(self, config: BrokerConfig, time_ms: Callable[[], int]) -> None:
         self.config = config
-        self.problems: list[Problem] = []
-        """What was left out at start, and why; logged already."""
         self._time_ms = time_ms
-        self._manager = registry.new_manager()
         self._faults = Faults(Watchdog(), config.pykbroker_plugin_timeout_ms / 1000)
-        self._loaded: dict[str, tuple[Found, object, list[str]]] = {}
-        self._components: dict[str, dict[str, Registered]] = {kind.name: {} for kind in KINDS}
+        self._loader = Loader(config, self._faults)
+        self._components = self._loader.components
         self._built: dict[tuple[str, str, str | None], tuple[Settings, object]] = {}
 
     @classmethod
@@ -65,10 +62,7 @@ class Plugins:
         blocking what cannot be blocked, and LookupError for an ``extra`` that does not exist at all.
         """
         plugins = cls(config, SystemClock().time_ms if time_ms is None else time_ms)
-        _check_blocked(config, [*discovery.UNBLOCKABLE])
-        for found in plugins._sources(extra, directory):
-            plugins._take(found)
-        plugins._register_components()
+        plugins._loader.load(extra, directory)
         every = [entry for kind in plugins._components.values() for entry in kind.values()]
         plugins.config = config.with_extensions(registry.extensions(every))
         return plugins
@@ -79,6 +73,11 @@ class Plugins:
         return cls(BrokerConfig(), SystemClock().time_ms)
 
     # What rooms above ask for
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What was left out at start, and why; logged already."""
+        return self._loader.problems
 
     def components(self, kind: ComponentKind[T]) -> Mapping[str, Component[T]]:
         """The components of a kind, by name."""
@@ -151,7 +150,7 @@ class Plugins:
 
     def infos(self) -> Sequence[PluginInfo]:
         """The registered plugins, in the order of their loading."""
-        return [self._info(*loaded) for loaded in self._loaded.values()]
+        return [self._info(loaded) for loaded in self._loader.plugins.values()]
 
     def settings(self, kind: ComponentKind[T], name: str, overrides: Mapping[str, str] = _NONE) -> Settings:
         """The effective settings of a component, for what it is given beside its object.
@@ -178,95 +177,6 @@ class Plugins:
         """End the watchdog and forget all built objects."""
         self._faults.watchdog.close()
         self._built.clear()
-
-    # Loading
-
-    def _sources(self, extra: Sequence[object], directory: Path | None) -> Iterator[Found]:
-        if self.config.pykbroker_plugins == "off":
-            log.info("plugins are off: only %s are loaded", " and ".join(discovery.UNBLOCKABLE))
-            yield from (found for found in discovery.first_party() if found.name in discovery.UNBLOCKABLE)
-            return
-        yield from discovery.first_party()
-        yield from discovery.installed()
-        if directory is not None:
-            yield from discovery.in_directory(directory)
-        for what in extra:
-            yield discovery.named(what)
-
-    def _take(self, found: Found) -> None:
-        """Import and register one plugin, or say why not."""
-        if found.name in self.config.pykbroker_plugins_block:
-            log.info("plugin blocked: plugin=%s from=%s", found.name, found.origin)
-            return
-        if found.name in self._loaded:
-            first = self._loaded[found.name][0]
-            self._problem(found, f"there is a plugin of this name already, from {first.origin}")
-            return
-        try:
-            # Not through _guard(): importing runs code at length, which is no fault.
-            plugin = found.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary to plugins' code
-            self._problem(found, f"it cannot be imported: {type(error).__name__}: {error}", error)
-            return
-        try:
-            hooks = registry.hooks_of(self._manager, plugin)
-        except Unfit as unfit:
-            self._problem(found, str(unfit))
-            return
-        try:
-            self._manager.register(plugin, found.name)
-        except ValueError:
-            self._problem(found, "it is loaded already, under another name")
-            return
-        self._loaded[found.name] = (found, plugin, hooks)
-        log.debug("plugin loaded: plugin=%s from=%s", found.name, found.origin)
-
-    def _problem(self, found: Found, why: str, error: BaseException | None = None) -> None:
-        self.problems.append(Problem(found.name, found.origin, why))
-        log.error("plugin left out: plugin=%s from=%s: %s", found.name, found.origin, why, exc_info=error)
-
-    def _register_components(self) -> None:
-        blocked = set(self.config.pykbroker_plugins_block)
-        for found, plugin, hooks in self._loaded.values():
-            for kind in KINDS:
-                if kind.hook in hooks:
-                    for component in self._offered(found, plugin, kind):
-                        self._add(found, kind, component, blocked)
-        unknown = blocked - {name for kind in self._components.values() for name in kind}
-        log.debug("blocked plugins and components: %s", ", ".join(sorted(unknown)))
-
-    def _offered(self, found: Found, plugin: object, kind: ComponentKind[object]) -> Sequence[object]:
-        function: Callable[[], Iterable[object] | None] = getattr(plugin, kind.hook)
-        try:
-            offered = self._guard(found.name, kind.hook).call(lambda _: _listed(kind, function()), None)
-        except ComponentFault as fault:
-            self.problems.append(Problem(found.name, found.origin, str(fault)))
-            return ()
-        return offered
-
-    def _add(self, found: Found, kind: ComponentKind[object], component: object, blocked: set[str]) -> None:
-        taken = self._components[kind.name]
-        try:
-            entry = registry.registered(found.name, kind, component, taken)
-            self._check_rows(entry)
-        except Unfit as unfit:
-            self._problem(found, str(unfit))
-            return
-        name = entry.component.name
-        if name in blocked:
-            protected = (kind.name, name) in PROTECTED or found.name == "exchanges"
-            _check_blocked(self.config, [name] if protected and found.origin == "pykbroker" else [])
-            log.info("component blocked: %s=%s plugin=%s", kind, name, found.name)
-            return
-        taken[name] = entry
-
-    def _check_rows(self, entry: Registered) -> None:
-        """Components of different kinds may share a name; then they share the settings too."""
-        for other in self._components.values():
-            same = other.get(entry.component.name)
-            for key in () if same is None else entry.rows.keys() & same.rows.keys():
-                if same is not None and same.rows[key] != entry.rows[key]:
-                    raise Unfit(f"plugin {same.plugin} declares {entry.rows[key].name} differently")
 
     # Building
 
@@ -307,13 +217,14 @@ class Plugins:
 
     def _implementations(self, hook: str) -> Iterator[tuple[Guard, Callable[[object], object]]]:
         """Guards and functions in the order of the calls."""
-        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+        for implementation in reversed(getattr(self._loader.manager.hook, hook).get_hookimpls()):
             function: Callable[..., object] = implementation.function
             wants = implementation.argnames
             call: Callable[[object], object] = function if wants else partial(_without_argument, function)
             yield self._guard(implementation.plugin_name, hook), call
 
-    def _info(self, found: Found, plugin: object, hooks: Sequence[str]) -> PluginInfo:
+    def _info(self, loaded: Loaded) -> PluginInfo:
+        found = loaded.found
         mine = [
             entry
             for kind in self._components.values()
@@ -322,9 +233,9 @@ class Plugins:
         ]
         return PluginInfo(
             name=found.name,
-            version=found.version or str(getattr(plugin, "__version__", "")),
+            version=found.version or str(getattr(loaded.plugin, "__version__", "")),
             origin=found.origin,
-            hooks=tuple(hooks),
+            hooks=tuple(loaded.hooks),
             components=tuple((entry.kind.name, entry.component.name) for entry in mine),
             settings=tuple(
                 (entry.rows[declared.key].name, declared)
@@ -341,22 +252,6 @@ class _Failure:
 
     def __init__(self, message: str) -> None:
         self.message = message
-
-
-def _check_blocked(config: BrokerConfig, protected: Iterable[str]) -> None:
-    for name in protected:
-        if name in config.pykbroker_plugins_block:
-            raise ConfigError(
-                "pykbroker.plugins.block",
-                ",".join(config.pykbroker_plugins_block),
-                f"{name} cannot be blocked: topics could not be what they are",
-            )
-
-
-def _listed(kind: ComponentKind[object], offered: Iterable[object] | None) -> list[object]:
-    if isinstance(offered, Component):
-        raise TypeError(f"{kind.hook} must return a list of Component, not one")
-    return [] if offered is None else list(offered)
 
 
 def _without_argument(function: Callable[[], object], _: object) -> object:
