@@ -51,15 +51,30 @@ def random_suffix() -> str:
     return str(uuid.uuid4())
 
 
-class GroupMachine:
-    """One shard's worth of groups; see :class:`pykbroker.coordinator.machine.Machine`."""
+OnChanged = Callable[[Group, GroupState, GroupState], None]
+"""Hears of a group that went from one state to another: the group as it is now, or was at its end."""
 
-    def __init__(self, limits: GroupLimits, *, suffix: Callable[[], str] = random_suffix) -> None:
+
+class GroupMachine:
+    """One shard's worth of groups; see :class:`pykbroker.coordinator.machine.Machine`.
+
+    ``on_changed`` hears of what is decided here, not of what is replayed.
+    """
+
+    def __init__(
+        self,
+        limits: GroupLimits,
+        *,
+        suffix: Callable[[], str] = random_suffix,
+        on_changed: OnChanged | None = None,
+    ) -> None:
         self.limits = limits
         self.groups: dict[str, Group] = {}
         self.offsets = Offsets()
         self._deadlines: Deadlines[TimerKey] = Deadlines()
         self._suffix = suffix
+        self._on_changed = on_changed
+        self._loading = True
 
     # what members ask
 
@@ -202,13 +217,13 @@ class GroupMachine:
         if isinstance(what, stored.OffsetRecord):
             self.offsets.apply(what)
             if what.value is not None and what.group_id not in self.groups:
-                self.groups[what.group_id] = Group(group_id=what.group_id)
+                self._put(Group(group_id=what.group_id))
         elif isinstance(what, stored.GroupRecord):
             live = self.groups.get(what.group_id)
             if what.value is None:
                 self._drop(what.group_id)
             else:
-                self.groups[what.group_id] = stored.restored(what.group_id, what.value, live)
+                self._put(stored.restored(what.group_id, what.value, live))
 
     def settle(self, changes: tuple[GroupChange, ...]) -> None:
         """Take in the volatile part of a decision."""
@@ -222,6 +237,7 @@ class GroupMachine:
 
     def loaded(self, now: float) -> None:
         """Every member gets a fresh session: it could not reach us while we were away."""
+        self._loading = False
         for group in self.groups.values():
             for member_id in group.members:
                 self.settle((self._session(group, member_id, now),))
@@ -261,9 +277,22 @@ class GroupMachine:
         """Take ``group`` in, unless nothing is left of it: ids that were handed out and never used."""
         unborn = group.state is GroupState.EMPTY and group.generation == 0 and group.protocol_type is None
         if unborn and not group.pending and not self.offsets.of(group.group_id):
-            self.groups.pop(group.group_id, None)
+            self._take(group.group_id)
         else:
-            self.groups[group.group_id] = group
+            self._put(group)
+
+    def _put(self, group: Group) -> None:
+        before = self.groups.get(group.group_id)
+        self.groups[group.group_id] = group
+        was = GroupState.DEAD if before is None else before.state
+        if self._on_changed is not None and was is not group.state and not self._loading:
+            self._on_changed(group, was, group.state)
+
+    def _take(self, group_id: str) -> Group | None:
+        group = self.groups.pop(group_id, None)
+        if group is not None and self._on_changed is not None and not self._loading:
+            self._on_changed(group, group.state, GroupState.DEAD)
+        return group
 
     def _known(self, group_id: str) -> Group:
         if not group_id:
@@ -287,7 +316,7 @@ class GroupMachine:
         return (*self._forget(group_id, self.offsets.of(group_id)), stored.group_tombstone(group_id))
 
     def _drop(self, group_id: str) -> None:
-        group = self.groups.pop(group_id, None)
+        group = self._take(group_id)
         if group is not None:
             for member_id in (*group.members, *group.pending):
                 self._deadlines.clear(TimerKey(group_id, TimerKind.SESSION, member_id))

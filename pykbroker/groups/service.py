@@ -26,7 +26,7 @@ from pykbroker.groups import views
 from pykbroker.groups.draft import GroupChange, GroupDecision
 from pykbroker.groups.hashing import partition_of
 from pykbroker.groups.limits import GroupLimits
-from pykbroker.groups.machine import GroupMachine
+from pykbroker.groups.machine import GroupMachine, OnChanged
 from pykbroker.groups.messages import (
     Commit,
     Committed,
@@ -71,7 +71,10 @@ Upkeep = Callable[[GroupMachine, Sequence[str], int, int], GroupDecision]
 
 
 class GroupCoordinator:
-    """Life: construct, ``await nursery.start(run)``, and ``await shutdown()`` before the logs close."""
+    """Life: construct, ``await nursery.start(run)``, and ``await shutdown()`` before the logs close.
+
+    ``on_changed`` hears of every group that goes from one state to another.
+    """
 
     def __init__(
         self,
@@ -80,12 +83,14 @@ class GroupCoordinator:
         catalog: Catalog,
         topics: TopicAdmin,
         partitions: Partitions,
+        on_changed: OnChanged | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._catalog = catalog
         self._topics = topics
         self._partitions = partitions
+        self._on_changed = on_changed
         self._limits = GroupLimits.of(config)
         self._shards: dict[int, GroupShard] = {}
         self._nursery: trio.Nursery | None = None
@@ -139,7 +144,7 @@ class GroupCoordinator:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         shard: GroupShard = Shard(
             f"{OFFSETS_TOPIC}-{index}",
-            GroupMachine(self._limits),
+            GroupMachine(self._limits, on_changed=self._on_changed),
             PartitionLog(self._partitions.get(OFFSETS_TOPIC, index)),
             self._clock,
             commit_timeout_s=self._config.offsets_commit_timeout_ms / 1000,

@@ -75,13 +75,18 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """Who is at the other end, and the answers that are to be sent there."""
+    """Who is at the other end, and the answers that are to be sent there.
+
+    ``client_id`` is what its last request said, ``requests`` counts them.
+    """
 
     host: str
     connection_id: int
     listener: str
     out: bytearray
     regions: Regions
+    client_id: str | None = None
+    requests: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +134,8 @@ class Dispatcher:
             raise ProtocolError(f"a {api.name} request of {len(frame)} bytes")
         request, _ = route.read(frame, body_start(frame, header, api.request))
         self.counters.requests += 1
+        peer.requests += 1
+        peer.client_id = header.client_id
         ctx = RequestContext(
             services=self._services,
             api_key=header.api_key,

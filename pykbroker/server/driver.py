@@ -20,7 +20,7 @@ import trio
 from pykbroker.protocol.errors import ProtocolError
 from pykbroker.protocol.schema import Message
 from pykbroker.server.connection import Connection
-from pykbroker.server.dispatch import Call
+from pykbroker.server.dispatch import Call, Peer
 from pykbroker.server.hub import Hub, LimitedLog
 from pykbroker.server.sending import RegionError, send_answers
 from pykbroker.server.waiting import Waiting
@@ -35,7 +35,9 @@ RECEIVES = 8
 class Driver:
     """One connection: its socket, its core, and what its task is doing."""
 
-    __slots__ = ("_core", "_gone", "_held", "_hub", "_sock", "_waiting", "_warnings", "busy", "last_active")
+    __slots__ = (
+        "_core", "_gone", "_held", "_hub", "_sock", "_waiting", "_warnings", "busy", "ended", "last_active",
+    )  # fmt: skip
 
     def __init__(self, hub: Hub, sock: socket.socket, core: Connection, warnings: LimitedLog) -> None:
         self._hub = hub
@@ -48,7 +50,14 @@ class Driver:
         """The client has left: answers are thrown away, and nothing more is received."""
         self.busy = False
         """Whether a request waits for its handler; such a connection is not idle."""
+        self.ended = ""
+        """Why the connection ended, if neither the client nor a stop of the broker ended it."""
         self.last_active = hub.clock.monotonic()
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        return self._core.peer
 
     def close(self) -> None:
         """Close the socket; the task ends."""
@@ -90,6 +99,7 @@ class Driver:
         return isinstance(error, ConnectionError) or error.errno in GONE or self._sock.fileno() < 0
 
     def _warn(self, reason: Exception) -> None:
+        self.ended = str(reason)
         self._warnings.warning("closed a connection peer=%s reason=%s", self._core.peer.host, reason)
 
     # -- receiving --------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
 from pykbroker.apis._registry import Api, Services
 from pykbroker.clock import Clock
+from pykbroker.events import ConnectionChanged
 from pykbroker.protocol.schema import Message
 from pykbroker.server.connection import Connection
 from pykbroker.server.dispatch import Dispatcher
@@ -42,7 +43,7 @@ class Server:
     """Serves ``apis`` on listening sockets.
 
     :meth:`serve` owns everything: listeners, connections, tasks.  Cancelling it is the hard stop,
-    :meth:`drain` the soft one.
+    :meth:`drain` the soft one.  ``on_connection`` hears of every connection twice.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Server:
         limits: ServerLimits,
         clock: Clock,
         faults: Faults | None = None,
+        on_connection: Callable[[ConnectionChanged], None] | None = None,
     ) -> None:
         self._hub = Hub(clock, limits, Timers(clock))
         self._dispatcher = Dispatcher(services, apis, limits, clock, faults)
         self._warnings = LimitedLog(log, clock)
+        self._on_connection = on_connection
         self._drivers: set[Driver] = set()
         self._by_host: Counter[str] = Counter()
         self._accepting = trio.CancelScope()
@@ -180,9 +183,14 @@ class Server:
         self._warnings.warning("refused a connection peer=%s reason=%s", host, reason)
 
     async def _run(self, driver: Driver, host: str) -> None:
+        if self._on_connection is not None:
+            self._on_connection(_changed(driver, "opened"))
         try:
             await driver.run()
         finally:
+            if self._on_connection is not None:
+                gone = "the broker stopped" if self._hub.draining else "the client left"
+                self._on_connection(_changed(driver, "closed", driver.ended or gone))
             self._drivers.discard(driver)
             self._by_host[host] -= 1
             if not self._by_host[host]:
@@ -200,6 +208,7 @@ class Server:
                     continue
                 if driver.last_active + timeout <= now:
                     self._hub.closed_idle += 1
+                    driver.ended = "idle"
                     driver.close()
                 else:
                     oldest = min(oldest, driver.last_active)
@@ -210,6 +219,18 @@ class Server:
         if self._drivers:
             log.warning("cut off connections that were still busy count=%d", len(self._drivers))
         self._serving.cancel()
+
+
+def _changed(driver: Driver, change: str, reason: str = "") -> ConnectionChanged:
+    peer = driver.peer
+    return ConnectionChanged(
+        change=change,
+        connection_id=peer.connection_id,
+        client_host=peer.host,
+        client_id=peer.client_id,
+        requests=peer.requests,
+        reason=reason,
+    )
 
 
 def _prepare(sock: socket.socket, limits: ServerLimits) -> None:
