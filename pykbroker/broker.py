@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from pykbroker import _sockets
+from pykbroker import _guests, _sockets
 from pykbroker._datadir import DataDirectory, Identity, StartError, identify
 from pykbroker._version import __version__
 from pykbroker.apis import _registry
@@ -29,13 +29,16 @@ from pykbroker.catalog.changes import Elect, RegisterBroker
 from pykbroker.catalog.delta import Delta
 from pykbroker.catalog.image import BrokerInfo, Image
 from pykbroker.catalog.local import CatalogError, LocalCatalog
+from pykbroker.catalog.policies import Policies
 from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.clock import Clock, SystemClock
 from pykbroker.config import BrokerConfig, ConfigError, Endpoint
 from pykbroker.errors import KafkaError
+from pykbroker.events import BrokerStarted
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.log import checkpoints
+from pykbroker.partitions.admission import Admission
 from pykbroker.partitions.manager import Partitions
 from pykbroker.plugins import Plugins
 from pykbroker.server import Faults, Server, ServerLimits
@@ -179,17 +182,27 @@ class Broker:
         partitions = Partitions(catalog, config.data_dir, clock)
         await partitions.open_all(catalog.image, on_progress=self._on_progress)
         catalog.subscribe(partitions.on_delta)
-        topics = TopicAdmin(catalog)
+        admission = Admission(catalog, plugins)
+        catalog.subscribe(admission.on_delta)
+        if (tell_topics := _guests.topic_changes(plugins)) is not None:
+            catalog.subscribe(tell_topics)
+        policies = Policies(plugins)
+        topics = TopicAdmin(catalog, policies)
         self._services = Services(
             config=config,
             clock=clock,
             catalog=catalog,
             topics=topics,
             partitions=partitions,
-            groups=GroupCoordinator(config, clock, catalog, topics, partitions),
+            groups=GroupCoordinator(
+                config, clock, catalog, topics, partitions, _guests.group_changes(plugins)
+            ),
             producer_ids=ProducerIds(catalog),
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots),
             plugins=plugins,
+            policies=policies,
+            admission=admission.topics,
+            on_appended=plugins.listeners("pykbroker_records_appended"),
         )
 
     def _registration(self, image: Image, *, elect: bool) -> list[RegisterBroker | Elect]:
@@ -224,31 +237,55 @@ class Broker:
         self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """The running services, shielded: they end in order when ``_stop`` is set."""
-        services, server = self.services, self._server()
+        guests = _guests.Guests(self.services.plugins, self.clock.time_ms)
         with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as upkeep:
-                await upkeep.start(services.partitions.run)
-                await upkeep.start(services.groups.run)
-                async with trio.open_nursery() as front:
-                    for sock in sockets:
-                        sock.listen(self.config.socket_listen_backlog_size)
-                    await front.start(server.serve, sockets, self._names)
-                    task_status.started()
-                    await self._stop.wait()
-                    begun = time.monotonic()
-                    # First, so that members that wait for a rebalance are told, and hold nothing up.
-                    await services.groups.shutdown()
-                    await server.drain(self.clock.monotonic() + DRAIN_S)
-                upkeep.cancel_scope.cancel()
-            await services.partitions.shutdown()
-            assert self._catalog is not None
-            await trio.to_thread.run_sync(self._catalog.close)
-            log.info("stopped: everything is flushed seconds=%.3f", time.monotonic() - begun)
+            # Outermost, so that what plugins do not end holds nothing up but the end of the process.
+            async with trio.open_nursery() as outer:
+                await self._serve_until_stopped(sockets, guests, outer, task_status)
+
+    async def _serve_until_stopped(
+        self,
+        sockets: list[socket.socket],
+        guests: _guests.Guests,
+        outer: trio.Nursery,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        services, server = self.services, self._server()
+        async with trio.open_nursery() as upkeep:
+            await upkeep.start(services.partitions.run)
+            await upkeep.start(services.groups.run)
+            async with trio.open_nursery() as front:
+                for sock in sockets:
+                    sock.listen(self.config.socket_listen_backlog_size)
+                await front.start(server.serve, sockets, self._names)
+                outer.start_soon(guests.run, self._started_event())
+                task_status.started()
+                await self._stop.wait()
+                begun = time.monotonic()
+                await guests.stop()
+                # First, so that members that wait for a rebalance are told, and hold nothing up.
+                await services.groups.shutdown()
+                await server.drain(self.clock.monotonic() + DRAIN_S)
+            upkeep.cancel_scope.cancel()
+        await services.partitions.shutdown()
+        assert self._catalog is not None
+        await trio.to_thread.run_sync(self._catalog.close)
+        log.info("stopped: everything is flushed seconds=%.3f", time.monotonic() - begun)
+
+    def _started_event(self) -> BrokerStarted:
+        return BrokerStarted(
+            bootstrap=self.bootstrap,
+            listeners=self.listeners,
+            node_id=self.config.node_id,
+            cluster_id=self.services.catalog.image.cluster_id,
+            data_dir=self.config.data_dir,
+        )
 
     def _server(self) -> Server:
         catalog = self.services.catalog
         limits = ServerLimits.of(catalog.broker_config)
-        server = Server(self.services, _registry.load(), limits, self.clock, self.faults)
+        heard = self.services.plugins.listeners("pykbroker_connection_changed")
+        server = Server(self.services, _registry.load(), limits, self.clock, self.faults, heard)
 
         def follow(delta: Delta) -> None:
             if delta.broker_settings:
