@@ -27,6 +27,7 @@ from pykbroker.apis._registry import Services
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Elect, RegisterBroker
 from pykbroker.catalog.delta import Delta
+from pykbroker.catalog.exchanges import PluginExchangeTypes
 from pykbroker.catalog.image import BrokerInfo, Image
 from pykbroker.catalog.local import CatalogError, LocalCatalog
 from pykbroker.catalog.policies import Policies
@@ -175,6 +176,7 @@ class Broker:
         )
         self._catalog = catalog
         plugins.reconfigure(catalog.broker_config)
+        catalog.exchange_rules.types = PluginExchangeTypes(plugins)
         catalog.subscribe(lambda delta: _tell(plugins, catalog, delta))
         if not clean:
             log.warning("the last stop was not clean: logs are recovered, leader epochs rise")

@@ -2,8 +2,8 @@
 
 v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
 clients read, modify and write.  The bindings of an exchange are one setting, and in pages where that
-would be too long (see ``_binding_pages``).  Resource types 8 (loggers) and 16 (client metrics) have no settings
-here, and answer an empty list.
+would be too long (see ``_binding_pages``).  Resource types 8 (loggers) and 16 (client metrics) have no
+settings here, and answer an empty list.
 """
 
 from __future__ import annotations

@@ -178,11 +178,9 @@ class ExchangeRules:
         """
         for name, other in image.exchanges.items():
             if name != topic.name and topic.name in other.current.targets:
-                as_what = "is its alternate" if topic.name == other.alternate else "is bound to it"
-                raise KafkaError(
-                    ErrorCode.POLICY_VIOLATION,
-                    f"{topic.name} {as_what}: exchange {name} would not know where to send; unbind it first",
-                )
+                alternate = topic.name == other.alternate
+                what = f"is the alternate of exchange {name}" if alternate else f"is bound to exchange {name}"
+                raise KafkaError(ErrorCode.POLICY_VIOLATION, f"{topic.name} {what}; unbind it first")
         exchange = image.exchange(topic.name)
         if exchange is None:
             return []
