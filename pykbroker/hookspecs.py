@@ -1,8 +1,10 @@
 """The extension API of pykbroker on one page: every hook that a plugin may implement.
 
-A plugin is a module, or any object, with functions of these names marked with
-:data:`~pykbroker.hookspecs.hookimpl`.  It is found by the entry point group ``pykbroker``, by
-``--plugin`` or in ``--plugins-dir``.  A function may leave out arguments it does not need.
+A plugin is a module or an object with functions of these names marked with
+:data:`~pykbroker.hookspecs.hookimpl`; or a class, which each broker makes an object of its own from, so
+that it can keep state.  It is found by the entry point group ``pykbroker`` (``name = "module"`` or
+``"module:Class"``), by ``--plugin`` (a module, ``module:Class``, a file) or in ``--plugins-dir``.  A
+function may leave out arguments it does not need.
 
 There are two sorts.  *Registering* hooks are called once, at start, and return components
 (:mod:`pykbroker.components`): named factories of objects that are then called directly.  *Event* hooks

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 import trio
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+Expected = type[Exception] | tuple[type[Exception], ...]
 
 REPEAT_S = 10.0
 """Time that has to pass before the same plugin's failure in the same place gets another log line."""
@@ -79,7 +81,7 @@ class Guard:
         fn: Callable[[C], R],
         ctx: C,
         *,
-        expected: type[Exception] | tuple[type[Exception], ...] = (),
+        expected: Expected = (),
     ) -> R:
         """``fn(ctx)``.  Raises ``expected`` as it is, and :class:`ComponentFault` for all else.
 
@@ -95,12 +97,27 @@ class Guard:
         finally:
             self._watchdog.leave(outer)
 
+    @overload
+    async def wait(
+        self,
+        fn: Callable[[C], Awaitable[R]],
+        ctx: C,
+        *,
+        expected: Expected = (),
+        limit_s: float | None = None,
+    ) -> R: ...
+
+    @overload
+    async def wait(
+        self, fn: Callable[[C], R], ctx: C, *, expected: Expected = (), limit_s: float | None = None
+    ) -> R: ...
+
     async def wait(
         self,
         fn: Callable[[C], Awaitable[R] | R],
         ctx: C,
         *,
-        expected: type[Exception] | tuple[type[Exception], ...] = (),
+        expected: Expected = (),
         limit_s: float | None = None,
     ) -> R:
         """The same for code that may be async: cancelled after ``limit_s``, or after

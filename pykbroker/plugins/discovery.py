@@ -36,7 +36,7 @@ FIRST_PARTY = {
     "policies": "pykbroker_policies",
     "events": "pykbroker_events",
 }
-"""pykbroker's own plugins and their modules; the entry points of the distribution say the same."""
+"""pykbroker's own plugins, as their entry points say it: ``module`` or ``module:Class``."""
 UNBLOCKABLE = ("partitioners", "exchanges")
 """Plugins without which topics could not be what they are."""
 
@@ -60,9 +60,16 @@ def first_party() -> Iterator[Found]:
     """pykbroker's own plugins."""
     from pykbroker._version import __version__
 
-    for name, module in FIRST_PARTY.items():
-        if _make_importable(module):
-            yield Found(name, OURS, __version__, partial(importlib.import_module, module))
+    for name, target in FIRST_PARTY.items():
+        if _make_importable(target.partition(":")[0]):
+            yield Found(name, OURS, __version__, partial(_import, target))
+
+
+def _import(target: str) -> object:
+    """What ``module`` or ``module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    found: object = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def _make_importable(module: str) -> bool:
@@ -117,7 +124,7 @@ def _mentions_us(file: Path) -> bool:
 def _entry_points(distribution: PathDistribution) -> Iterator[Found]:
     version = distribution.version
     for point in distribution.entry_points:
-        if point.group == GROUP and point.module not in FIRST_PARTY.values():
+        if point.group == GROUP and point.value not in FIRST_PARTY.values():
             yield Found(point.name, f"{distribution.name} {version}", version, point.load)
 
 
@@ -139,20 +146,21 @@ def named(what: object) -> Found:
         name = getattr(what, "__name__", None) or type(what).__name__
         return Found(str(name), "given as an object", _version_of(what), lambda: what)
     text = str(what)
+    module = text.partition(":")[0]
     path = Path(text)
     if path.suffix == ".py" or os.sep in text:
         if path.is_file() or (path / "__init__.py").is_file():
             return _file(path)
         raise LookupError(f"there is no plugin file {text}")
     try:
-        spec = importlib.util.find_spec(text)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None  # a parent package that is missing, or fails: importing it says why
     if spec is None and Path(f"{text}.py").is_file():
         return _file(Path(f"{text}.py"))
-    if spec is None and text not in sys.modules and "." not in text:
-        raise LookupError(f"there is no module {text}, and no file {text}.py here")
-    return Found(text, f"module {text}", "", partial(importlib.import_module, text))
+    if spec is None and module not in sys.modules and "." not in module:
+        raise LookupError(f"there is no module {module}, and no file {module}.py here")
+    return Found(text, f"module {text}", "", partial(_import, text))
 
 
 def _file(path: Path) -> Found:

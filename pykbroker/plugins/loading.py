@@ -90,7 +90,9 @@ class Loader:
 
     def _imported(self, found: Found) -> object | None:
         try:
-            return found.load()
+            plugin = found.load()
+            # A class is made into an object of this broker's own: it may keep state.
+            return plugin() if isinstance(plugin, type) else plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary to plugins' code
             self._problem(found, f"it cannot be imported: {type(error).__name__}: {error}", error)
             return None
