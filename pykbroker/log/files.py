@@ -125,7 +125,7 @@ class Files:
 class FaultyFiles(Files):
     """Fails the operation number ``fail_at`` (from 1; and all later ones if ``for_good``).
 
-    ``short`` lets a failing write put down that many of its bytes first, as a full disk does.
+    ``short`` lets the first failing write put down that many of its bytes, as a full disk does.
     ``count`` is the number of operations so far, ``failed`` whether one has failed.
     Closing always works, or a test would leak descriptors.
     """
@@ -139,6 +139,7 @@ class FaultyFiles(Files):
         self.code = code
         self.count = 0
         self.failed = False
+        self._shortened = False
 
     def _due(self) -> bool:
         self.count += 1
@@ -161,7 +162,8 @@ class FaultyFiles(Files):
 
     def pwrite(self, fd: int, data: Buffer, position: int) -> int:
         if self._due():
-            if self.short:
+            if self.short and not self._shortened:
+                self._shortened = True
                 return super().pwrite(fd, memoryview(data)[: self.short], position)
             raise OSError(self.code, os.strerror(self.code))
         return super().pwrite(fd, data, position)

@@ -238,18 +238,19 @@ class _Scanner:
         if not gap and not new_epoch:
             return None
         text = f"base offset {header.base_offset} or epoch {header.leader_epoch} does not fit: neighbours"
+        # None: below the log start, or no checkpoint at all.
+        known = self.limits.epochs.epoch_for(header.base_offset) is not None
         behind = pos + header.size
         if self._nothing_at(behind):
             if gap and not self.limits.sealed and not self.gaps_seen:
                 return f"base offset {header.base_offset} is not {expected}"
-            if new_epoch and epoch >= 0 and len(self.limits.epochs):
+            if new_epoch and epoch >= 0 and known:
                 return f"leader epoch {header.leader_epoch} is not in the checkpoint"
             return None
         follower = self._good(behind, header.next_offset, header.leader_epoch)
         if follower is not None:
             # A checkpoint that is right about the next batch is right about this one.
             lone = new_epoch and follower.leader_epoch != header.leader_epoch
-            known = self.limits.epochs.epoch_for(header.base_offset) is not None
             return text if lone and known and self._epoch_known(follower) else None
         if self._good(behind, expected, epoch):
             return text
