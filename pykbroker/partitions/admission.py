@@ -121,7 +121,7 @@ class Pipeline:
         self.topic = topic
         self._names = (tuple(interceptors), tuple(validators))
         self._overrides = dict(overrides or {})
-        self._built: tuple[tuple[_Interceptor, ...], tuple[_Validator, ...]] | None = None
+        self._built: tuple[tuple[InterceptorCall, ...], tuple[ValidatorCall, ...]] | None = None
 
     async def admit(self, origin: Origin, data: Buffer, header: BatchHeader) -> bytearray | None:
         """Let the one batch in ``data`` in: the batch to append in its place, or None for itself.
@@ -144,12 +144,12 @@ class Pipeline:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"Records cannot be decoded: {error}") from error
         return changed
 
-    def _components(self) -> tuple[tuple[_Interceptor, ...], tuple[_Validator, ...]]:
+    def _components(self) -> tuple[tuple[InterceptorCall, ...], tuple[ValidatorCall, ...]]:
         if self._built is None:
             interceptors, validators = self._names
             self._built = (
-                tuple(_Interceptor(*self._build(INTERCEPTOR, name)) for name in interceptors),
-                tuple(_Validator(*self._build(VALIDATOR, name)) for name in validators),
+                tuple(InterceptorCall(*self._build(INTERCEPTOR, name)) for name in interceptors),
+                tuple(ValidatorCall(*self._build(VALIDATOR, name)) for name in validators),
             )
         return self._built
 
@@ -158,7 +158,7 @@ class Pipeline:
         return built, self._plugins.guard(kind, name, self.topic)
 
     async def _intercept(
-        self, interceptors: Sequence[_Interceptor], origin: Origin, data: Buffer, header: BatchHeader
+        self, interceptors: Sequence[InterceptorCall], origin: Origin, data: Buffer, header: BatchHeader
     ) -> bytearray | None:
         came = records = await _maybe_in_thread(len(data), lambda: _decoded(data))
         for interceptor in interceptors:
@@ -175,7 +175,7 @@ class Pipeline:
             return None
         return await _maybe_in_thread(len(data), lambda: bytearray(_encoded(records, header)))
 
-    async def _validate(self, validators: Sequence[_Validator], origin: Origin, batch: BatchView) -> None:
+    async def _validate(self, validators: Sequence[ValidatorCall], origin: Origin, batch: BatchView) -> None:
         ctx = ValidationContext(
             topic=origin.topic,
             partition=origin.partition,
@@ -198,7 +198,7 @@ class Pipeline:
             )
 
 
-class _Interceptor:
+class InterceptorCall:
     """One interceptor of one topic, its answers held to what they may be."""
 
     __slots__ = ("_guard", "_intercept")
@@ -222,7 +222,7 @@ class _Interceptor:
         return answer
 
 
-class _Validator:
+class ValidatorCall:
     """One validator of one topic, its answers held to what they may be."""
 
     __slots__ = ("_check", "_guard")

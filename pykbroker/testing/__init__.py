@@ -9,6 +9,11 @@ Outside pytest, both brokers are context managers::
 
     with BrokerThread() as broker:
         ...  # broker.bootstrap is "127.0.0.1:<port>"
+
+For those who write plugins, :mod:`pykbroker.testing.kits` checks what every plugin must do::
+
+    def test_conformance() -> None:
+        check_plugin(my_plugin)
 """
 
 from __future__ import annotations
@@ -17,12 +22,51 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pykbroker.testing.kits import KitFailure as KitFailure
+    from pykbroker.testing.kits import check_command as check_command
+    from pykbroker.testing.kits import check_config_policy as check_config_policy
+    from pykbroker.testing.kits import check_exchange_type as check_exchange_type
+    from pykbroker.testing.kits import check_interceptor as check_interceptor
+    from pykbroker.testing.kits import check_partitioner as check_partitioner
+    from pykbroker.testing.kits import check_plugin as check_plugin
+    from pykbroker.testing.kits import check_service as check_service
+    from pykbroker.testing.kits import check_topic_policy as check_topic_policy
+    from pykbroker.testing.kits import check_validator as check_validator
     from pykbroker.testing.process import BrokerProcess as BrokerProcess
     from pykbroker.testing.thread import BrokerThread as BrokerThread
 
-__all__ = ["BrokerProcess", "BrokerThread"]
+_KITS = (
+    "KitFailure",
+    "check_command",
+    "check_config_policy",
+    "check_exchange_type",
+    "check_interceptor",
+    "check_partitioner",
+    "check_plugin",
+    "check_service",
+    "check_topic_policy",
+    "check_validator",
+)
+__all__ = [
+    "BrokerProcess",
+    "BrokerThread",
+    "KitFailure",
+    "check_command",
+    "check_config_policy",
+    "check_exchange_type",
+    "check_interceptor",
+    "check_partitioner",
+    "check_plugin",
+    "check_service",
+    "check_topic_policy",
+    "check_validator",
+]
 
-_HOME = {"BrokerProcess": "pykbroker.testing.process", "BrokerThread": "pykbroker.testing.thread"}
+_HOME = {
+    "BrokerProcess": "pykbroker.testing.process",
+    "BrokerThread": "pykbroker.testing.thread",
+    **dict.fromkeys(_KITS, "pykbroker.testing.kits"),
+}
 
 
 def __getattr__(name: str) -> object:

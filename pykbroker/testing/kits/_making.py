@@ -1,0 +1,108 @@
+"""Making the component under test as a broker would, and calling it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar, cast
+
+from pykbroker.components import BuildContext, Component, ComponentKind, Settings
+from pykbroker.config import ConfigError
+from pykbroker.config.setting import Value
+from pykbroker.plugins import registry
+from pykbroker.plugins.registry import Unfit
+from pykbroker.testing._settings import setting_text
+
+T = TypeVar("T")
+C = TypeVar("C")
+R = TypeVar("R")
+
+Make = Component[T] | Callable[[], T]
+Values = Mapping[str, object]
+
+TOPIC = "kit-topic"
+NOW_MS = 1_700_000_000_000
+SLOW_S = 0.1
+"""What a broker's watchdog takes for holding it up."""
+
+
+class KitFailure(AssertionError):
+    """The component does not do what every component of its kind must."""
+
+
+def take(kind: ComponentKind[object], registered: object) -> Sequence[Component[object]]:
+    """What a registering hook returned, if a broker would take it."""
+    if registered is None:
+        return ()
+    if isinstance(registered, Component) or not isinstance(registered, Iterable):
+        raise KitFailure(f"{kind.hook} must return a list of Component, not {type(registered).__name__}")
+    components = list(registered)
+    for component in components:
+        if not isinstance(component, Component):
+            raise KitFailure(f"{kind.hook} must return Components, not {type(component).__name__}")
+    return components
+
+
+def make(kind: ComponentKind[T], what: Make[T], settings: Values | None, *, topic: str | None = TOPIC) -> T:
+    """One object of the component, with the methods of its kind."""
+    made: object = _from_component(kind, what, settings, topic) if isinstance(what, Component) else what()
+    for method in kind.methods:
+        if not callable(getattr(made, method, None)):
+            raise KitFailure(f"the factory made a {type(made).__name__}, which has no {method}()")
+    return cast("T", made)  # as far as can be known: its methods are there
+
+
+def _from_component(
+    kind: ComponentKind[T], component: Component[T], given: Values | None, topic: str | None
+) -> T:
+    ctx = BuildContext(
+        component=component.name,
+        topic=topic,
+        settings=component_settings(kind, component, given),
+        time_ms=lambda: NOW_MS,
+        random=random.Random(0),
+    )
+    return call(f"the factory of {component.name}", component.factory, ctx)
+
+
+def component_settings(kind: ComponentKind[T], component: Make[T], given: Values | None) -> Settings:
+    """What the component is told of its settings, where ``given`` are set."""
+    if not isinstance(component, Component):
+        return Settings(cast("Mapping[str, Value]", given or {}))
+    try:
+        entry = registry.registered("kit", kind, component, {})
+    except Unfit as unfit:
+        raise KitFailure(f"a broker would leave this component out: {unfit}") from unfit
+    values: dict[str, Value] = {key: row.default for key, row in entry.rows.items()}
+    for key, value in (given or {}).items():
+        if key not in entry.rows:
+            raise KitFailure(f"{component.name} declares no setting {key!r}")
+        try:
+            values[key] = entry.rows[key].parse(setting_text(value))
+        except ConfigError as error:
+            raise KitFailure(f"{component.name} does not take its setting: {error}") from error
+    return Settings(values)
+
+
+def call(
+    what: str,
+    fn: Callable[[C], R],
+    ctx: C,
+    *,
+    expected: type[Exception] | tuple[type[Exception], ...] = (),
+) -> R:
+    """``fn(ctx)``, which must neither raise (but ``expected``) nor be slow nor be async."""
+    begun = time.perf_counter()
+    try:
+        answer = fn(ctx)
+    except expected:
+        raise
+    except Exception as error:
+        raise KitFailure(f"{what} raised {error!r}, given {ctx!r:.500}") from error
+    took = time.perf_counter() - begun
+    if took > SLOW_S:
+        raise KitFailure(f"{what} took {took:.3f} s: everything else in a broker waits meanwhile")
+    if isinstance(answer, Awaitable):
+        raise KitFailure(f"{what} must not be async: a broker calls it and does not wait")
+    return answer
