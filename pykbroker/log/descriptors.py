@@ -9,6 +9,7 @@ can never be reused under somebody's hands.
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class Indexed(Protocol):
 
 class Descriptors:
     """Open descriptors by path, at most ``limit`` of them, and the finished segments whose indexes
-    are loaded, at most ``entry_limit`` entries in all.  Used in one thread at a time."""
+    are loaded, at most ``entry_limit`` entries in all.  Safe for threads: logs are opened in some."""
 
     def __init__(
         self, files: Files, limit: int = DEFAULT_LIMIT, entry_limit: int = DEFAULT_ENTRY_LIMIT
@@ -56,6 +57,7 @@ class Descriptors:
         if limit < 1:
             raise ValueError(f"a log needs at least one descriptor: limit={limit}")
         self._files = files
+        self._lock = threading.Lock()
         self._open: OrderedDict[str, Descriptor] = OrderedDict()
         self._indexed: OrderedDict[Indexed, int] = OrderedDict()
         self._entries = 0
@@ -70,10 +72,11 @@ class Descriptors:
 
         Raises :class:`OSError`.
         """
-        found = self._open.get(path)
-        if found is not None:
-            self._open.move_to_end(path)
-            return found
+        with self._lock:
+            found = self._open.get(path)
+            if found is not None:
+                self._open.move_to_end(path)
+                return found
         return self._add(path, self._files.open(path, os.O_RDWR))
 
     def create(self, path: str) -> Descriptor:
@@ -82,28 +85,37 @@ class Descriptors:
         return self._add(path, self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC))
 
     def _add(self, path: str, fd: int) -> Descriptor:
-        descriptor = self._open[path] = Descriptor(fd, self._files)
-        while len(self._open) > self.limit:
-            self._open.popitem(last=False)
+        descriptor = Descriptor(fd, self._files)
+        closing = []  # outside the lock: the last reference may go here
+        with self._lock:
+            self._open[path] = descriptor
+            while len(self._open) > self.limit:
+                closing.append(self._open.popitem(last=False))
         return descriptor
 
     def forget(self, path: str) -> None:
         """Let go of ``path`` (before it is renamed or removed); closed once nobody uses it."""
-        self._open.pop(path, None)
+        with self._lock:
+            gone = self._open.pop(path, None)
+        del gone
 
     def indexes_loaded(self, segment: Indexed, entries: int) -> None:
         """Note that a finished segment's indexes are in memory; the oldest ones may have to go."""
-        self.indexes_dropped(segment)
-        self._indexed[segment] = entries
-        self._entries += entries
-        while self._entries > self.entry_limit and len(self._indexed) > 1:
-            oldest = next(iter(self._indexed))
-            self.indexes_dropped(oldest)
+        too_many = []
+        with self._lock:
+            self._entries += entries - self._indexed.pop(segment, 0)
+            self._indexed[segment] = entries
+            while self._entries > self.entry_limit and len(self._indexed) > 1:
+                oldest, count = self._indexed.popitem(last=False)
+                self._entries -= count
+                too_many.append(oldest)
+        for oldest in too_many:
             oldest.forget_indexes()
 
     def indexes_dropped(self, segment: Indexed) -> None:
         """Note that they are not any more."""
-        self._entries -= self._indexed.pop(segment, 0)
+        with self._lock:
+            self._entries -= self._indexed.pop(segment, 0)
 
 
 _shared: Descriptors | None = None

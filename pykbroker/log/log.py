@@ -157,11 +157,11 @@ class Log:
         are made; otherwise every batch from ``recovery_point`` on is verified.  Blocks: for a large
         unclean log call it in a thread.  Raises :class:`OSError`.
         """
-        if files is None and descriptors is None:
-            descriptors = shared()
+        if files is None:
             files = Files()
-        files = files or Files()
-        descriptors = descriptors or Descriptors(files)
+            descriptors = shared() if descriptors is None else descriptors
+        elif descriptors is None:
+            descriptors = Descriptors(files)
         loader = Loader(
             directory=directory,
             interval=config.index_interval_bytes,

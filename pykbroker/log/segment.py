@@ -110,26 +110,23 @@ class Segment:
     @property
     def index(self) -> OffsetIndex:
         """The offset index, loaded (or rebuilt with both) when first used.  Raises :class:`OSError`."""
-        if self._index is None:
-            self._load_indexes()
-            assert self._index is not None
-        return self._index
+        found = self._index
+        return found if found is not None else self._load_indexes()[0]
 
     @property
     def time_index(self) -> TimeIndex:
         """The time index, loaded (or rebuilt with both) when first used.  Raises :class:`OSError`."""
-        if self._time_index is None:
-            self._load_indexes()
-            assert self._time_index is not None
-        return self._time_index
+        found = self._time_index
+        return found if found is not None else self._load_indexes()[1]
 
-    def start_fresh(self) -> None:
+    def start_fresh(self) -> tuple[OffsetIndex, TimeIndex]:
         """Begin with empty indexes (a new segment, or before a rebuild)."""
-        self._index, self._time_index = OffsetIndex(), TimeIndex()
+        index, time_index = self._index, self._time_index = OffsetIndex(), TimeIndex()
         self.walked = bytearray()
         self.since_index = 0
         self.max_timestamp, self.max_timestamp_offset = -1, self.base_offset
         self.first_timestamp = None
+        return index, time_index
 
     def forget_indexes(self) -> None:
         """Drop the indexes from memory; the files are up to date or will be found wanting."""
@@ -138,7 +135,7 @@ class Segment:
         self._index = self._time_index = None
         self.walked = bytearray()
 
-    def _load_indexes(self) -> None:
+    def _load_indexes(self) -> tuple[OffsetIndex, TimeIndex]:
         index = time_index = None
         try:
             index = OffsetIndex.decode(self.files.read_all(self.file(INDEX)), self.size)
@@ -148,11 +145,12 @@ class Segment:
         if index is None or time_index is None or not self._fit(index, time_index):
             if self.size:
                 log.warning("indexes rebuilt: missing or not sound: file=%s", self.path)
-            self.rebuild_indexes()
+            index, time_index = self.rebuild_indexes()
         else:
             self._index, self._time_index = index, time_index
         if self.sealed:
-            self.descriptors.indexes_loaded(self, len(self.index))
+            self.descriptors.indexes_loaded(self, len(index))
+        return index, time_index
 
     def _fit(self, index: OffsetIndex, time_index: TimeIndex) -> bool:
         """Whether the last entries agree with the records, and nothing newer lies behind them."""
@@ -174,21 +172,19 @@ class Segment:
                 return header.last_offset == offset and header.max_timestamp == largest
         return False
 
-    def rebuild_indexes(self) -> None:
+    def rebuild_indexes(self) -> tuple[OffsetIndex, TimeIndex]:
         """Make both indexes anew from the headers of the ``.log`` file.  Raises :class:`OSError`.
 
         Stops at the first header that makes no sense: what is behind it has no entries, and reads
         find it by walking.
         """
-        since = self.since_index
-        self.start_fresh()
+        index, time_index = self.start_fresh()
         interval = _DEFAULT_INTERVAL
         for position, header in self.headers(0):
             self.note(position, header, interval)
-        assert self._time_index is not None
-        self.since_index = max(since, self.since_index)
-        self._time_index.maybe_add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+        time_index.maybe_add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
         self.save_indexes()
+        return index, time_index
 
     def note(self, position: int, header: BatchHeader, interval: int) -> None:
         """Take in the batch at ``position`` (the next one): indexes, largest timestamp."""

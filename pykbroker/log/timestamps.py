@@ -49,16 +49,17 @@ def largest(segment: Segment, start_offset: int) -> tuple[int, int] | None:
 
 
 def _largest_by_walk(segment: Segment, start_offset: int) -> tuple[int, int] | None:
-    best: tuple[int, BatchHeader] | None = None
+    best: tuple[int, int] | None = None
     start = segment.index.position_for(max(start_offset - segment.base_offset, 0))
     for at, header in _all_headers(segment, start):
-        if header.next_offset > start_offset and (
-            best is None or header.max_timestamp > best[1].max_timestamp
-        ):
-            best = at, header
-    if best is None or best[1].max_timestamp < 0:
-        return None
-    return _first_record(segment, *best, best[1].max_timestamp, start_offset)
+        if header.next_offset <= start_offset or header.max_timestamp <= (-1 if best is None else best[1]):
+            continue
+        # The batch's largest may belong to a record below the start.
+        times = [(o, t) for o, t in _records(segment, at, header) if o >= start_offset]
+        found = max(times, key=lambda pair: (pair[1], -pair[0]), default=None)
+        if found is not None and found[1] > (-1 if best is None else best[1]):
+            best = found
+    return best
 
 
 def _all_headers(segment: Segment, position: int) -> Iterator[tuple[int, BatchHeader]]:
@@ -74,11 +75,17 @@ def _all_headers(segment: Segment, position: int) -> Iterator[tuple[int, BatchHe
 def _first_record(
     segment: Segment, position: int, header: BatchHeader, timestamp_ms: int, start_offset: int
 ) -> tuple[int, int] | None:
+    for offset, timestamp in _records(segment, position, header):
+        if timestamp >= timestamp_ms and offset >= start_offset:
+            return offset, timestamp
+    return None
+
+
+def _records(segment: Segment, position: int, header: BatchHeader) -> Iterator[tuple[int, int]]:
+    """(offset, timestamp) of the records of the batch at ``position``."""
     batch = segment.files.read_exactly(segment.descriptor().fd, header.size, position)
     try:
         for record in iter_records(batch):
-            if record.timestamp >= timestamp_ms and record.offset >= start_offset:
-                return record.offset, record.timestamp
+            yield record.offset, record.timestamp
     except BatchError:
         raise Suspicious(segment, position) from None
-    return None
