@@ -35,6 +35,8 @@ class Default:
 class KeyFirst:
     """By murmur2 of the key; without a key where the client said; else one partition after the other."""
 
+    key_only = False
+
     def __init__(self) -> None:
         self._keyless = RoundRobin()
 
@@ -72,6 +74,8 @@ class ConsistentHash:
 class Header:
     """By murmur2 of the header ``name`` (the last one of that name); without it as ``default``."""
 
+    key_only = False
+
     def __init__(self, name: str, chance: random.Random | None = None) -> None:
         if not name:
             raise ValueError("pykbroker.plugin.header.name is not set: which header decides?")
@@ -92,6 +96,7 @@ class Map:
     """
 
     def __init__(self, table: str, header: str = "", chance: random.Random | None = None) -> None:
+        self.key_only = not header
         self._table = _parsed(table)
         self._others = self._table.pop(OTHERS.encode(), None)
         self._header = header
