@@ -1,0 +1,232 @@
+"""What a lane has decided and is held to, and how that lies in ``__pykbroker_forward``.
+
+The topic is compacted; a key says what its newest value stands for::
+
+    L ingress                     a lane: its producer id and epoch, and the offset up to which it has decided
+    P ingress, slot               an open plan; null when it is done, and then another plan takes the slot
+    S ingress, target partition   the sequence of the next record that this lane moves there
+
+``ingress`` and ``target partition`` are a topic id (16 bytes) and a partition (4 bytes).  A plan, and the
+lane and sequences that follow from it, are one batch: all of it holds, or none.  Values begin with a
+version byte; numbers in them are zigzag varints.  Offsets of a move are runs, ``(gap, length)`` from the
+plan's first offset on, so that a fanout is one run however many records it has.
+
+Batches are not in the plan: cut anywhere, the same records have the same sequences.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pykbroker.records.batch import BatchError
+from pykbroker.records.varint import append_varint, read_varint
+
+VERSION = 0
+
+LANE, PLAN, SEQUENCE = b"L", b"P", b"S"
+
+_PLACE = struct.Struct(">16si")
+_SLOT = struct.Struct(">i")
+
+
+class PlanError(ValueError):
+    """Bytes that are no record of this topic, or one of a later version."""
+
+
+class Place(NamedTuple):
+    """One partition: of an ingress log, or of a target."""
+
+    topic_id: bytes
+    partition: int
+
+
+class Route(NamedTuple):
+    """A decision: the records at these offsets of the ingress log go to ``target``.
+
+    ``offsets`` rise.  ``since`` is the target's log end when this was decided: none of these copies lies
+    before it.
+    """
+
+    target: Place
+    offsets: tuple[int, ...]
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A :class:`Route` that is planned: record ``offsets[i]`` has sequence ``base_sequence + i``."""
+
+    target: Place
+    offsets: tuple[int, ...]
+    since: int
+    base_sequence: int
+
+    @property
+    def name(self) -> tuple[Place, int]:
+        """What tells it from the other moves of its plan."""
+        return self.target, self.base_sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Where the records from ``first_offset`` to below ``next_offset`` go; those in no move go nowhere."""
+
+    slot: int
+    first_offset: int
+    next_offset: int
+    moves: tuple[Move, ...]
+
+
+class LaneValue(NamedTuple):
+    """The durable part of a lane beside its plans: it has decided about all below ``position``."""
+
+    producer_id: int
+    epoch: int
+    position: int
+
+
+class Key(NamedTuple):
+    """A decoded key.  ``slot`` is that of a plan, ``target`` that of a sequence."""
+
+    kind: bytes
+    ingress: Place
+    slot: int = -1
+    target: Place | None = None
+
+
+def lane_key(ingress: Place) -> bytes:
+    """The key of a lane."""
+    return LANE + _PLACE.pack(*ingress)
+
+
+def plan_key(ingress: Place, slot: int) -> bytes:
+    """The key of a plan."""
+    return PLAN + _PLACE.pack(*ingress) + _SLOT.pack(slot)
+
+
+def sequence_key(ingress: Place, target: Place) -> bytes:
+    """The key of the next sequence of a target."""
+    return SEQUENCE + _PLACE.pack(*ingress) + _PLACE.pack(*target)
+
+
+def decode_key(data: bytes) -> Key:
+    """Raises :class:`PlanError`."""
+    kind, rest = data[:1], data[1 + _PLACE.size :]
+    try:
+        ingress = Place(*_PLACE.unpack_from(data, 1))
+        match kind:
+            case b"L" if not rest:
+                return Key(kind, ingress)
+            case b"P":
+                return Key(kind, ingress, slot=_SLOT.unpack(rest)[0])
+            case b"S":
+                return Key(kind, ingress, target=Place(*_PLACE.unpack(rest)))
+    except struct.error:
+        pass
+    raise PlanError(f"not a key of forwarding: {data!r:.80}")
+
+
+def encode_numbers(*numbers: int) -> bytes:
+    """The value of a lane (its three numbers) or of a sequence (one)."""
+    out = bytearray((VERSION,))
+    for number in numbers:
+        append_varint(out, number)
+    return bytes(out)
+
+
+def decode_lane(data: bytes) -> LaneValue:
+    """Raises :class:`PlanError`."""
+    return LaneValue(*_numbers(data, 3))
+
+
+def decode_sequence(data: bytes) -> int:
+    """Raises :class:`PlanError`."""
+    return _numbers(data, 1)[0]
+
+
+def _numbers(data: bytes, count: int) -> list[int]:
+    at, found = _begin(data), []
+    try:
+        for _ in range(count):
+            number, at = read_varint(data, at)
+            found.append(number)
+    except (IndexError, BatchError) as error:
+        raise PlanError(f"value cut short: {data!r:.80}") from error
+    return found
+
+
+def _begin(data: bytes) -> int:
+    if data[:1] != bytes((VERSION,)):
+        raise PlanError(f"version not known: {data[:1]!r}, known: {VERSION}")
+    return 1
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The value of a plan; its slot is in the key."""
+    out = bytearray((VERSION,))
+    put = append_varint
+    put(out, plan.first_offset)
+    put(out, plan.next_offset - plan.first_offset)
+    put(out, len(plan.moves))
+    for move in plan.moves:
+        out += _PLACE.pack(*move.target)
+        put(out, move.base_sequence)
+        put(out, move.since)
+        runs = list(_runs(move.offsets, plan.first_offset))
+        put(out, len(runs))
+        for gap, length in runs:
+            put(out, gap)
+            put(out, length)
+    return bytes(out)
+
+
+def decode_plan(slot: int, data: bytes) -> Plan:
+    """Raises :class:`PlanError`."""
+    at = _begin(data)
+    try:
+        first, at = read_varint(data, at)
+        length, at = read_varint(data, at)
+        count, at = read_varint(data, at)
+        moves = []
+        for _ in range(count):
+            target = Place(*_PLACE.unpack_from(data, at))
+            base_sequence, at = read_varint(data, at + _PLACE.size)
+            since, at = read_varint(data, at)
+            offsets, at = _read_runs(data, at, first, first + length)
+            moves.append(Move(target=target, offsets=offsets, since=since, base_sequence=base_sequence))
+    except (IndexError, BatchError, struct.error) as error:
+        raise PlanError(f"plan cut short: bytes={len(data)}") from error
+    return Plan(slot=slot, first_offset=first, next_offset=first + length, moves=tuple(moves))
+
+
+def _runs(offsets: Sequence[int], behind: int) -> Iterator[tuple[int, int]]:
+    """``(gap, length)`` of the runs in rising ``offsets``, the first gap counted from ``behind``."""
+    begin = end = behind
+    started = False
+    for offset in offsets:
+        if started and offset == end:
+            end += 1
+            continue
+        if started:
+            yield begin - behind, end - begin
+            behind = end
+        begin, end, started = offset, offset + 1, True
+    if started:
+        yield begin - behind, end - begin
+
+
+def _read_runs(data: bytes, at: int, begin: int, limit: int) -> tuple[tuple[int, ...], int]:
+    count, at = read_varint(data, at)
+    offsets: list[int] = []
+    for _ in range(count):
+        gap, at = read_varint(data, at)
+        length, at = read_varint(data, at)
+        begin += gap
+        if gap < 0 or length <= 0 or begin + length > limit:
+            raise PlanError(f"offsets outside of the plan: first={begin} count={length} limit={limit}")
+        offsets.extend(range(begin, begin + length))
+        begin += length
+    return tuple(offsets), at
