@@ -24,12 +24,14 @@ class _Rendezvous:
     key_only = True
 
     def __init__(self, bindings: Sequence[Binding]) -> None:
-        weights: dict[str, int] = {}
-        first: dict[str, Binding] = {}
-        for binding in bindings:
-            weights[binding.to] = weights.get(binding.to, 0) + weight_of(binding)
-            first.setdefault(binding.to, binding)
-        self._targets = [(_hash(to.encode()), -1.0 / weight, first[to]) for to, weight in weights.items()]
+        # One target is one lot, however many bindings give it weight; the heaviest stands for it.
+        lots: dict[str, list[tuple[int, str, Binding]]] = {}
+        for binding in dict.fromkeys(bindings):
+            lots.setdefault(binding.to, []).append((weight_of(binding), binding.key, binding))
+        self._targets = [
+            (_hash(to.encode()), -1.0 / sum(weight for weight, _, _ in lot), max(lot, key=_order)[2])
+            for to, lot in lots.items()
+        ]
 
     def match(self, ctx: RoutingContext) -> Sequence[Binding]:
         drawn = _hash(ctx.routing_key.encode("utf-8", "surrogateescape"))
@@ -43,6 +45,10 @@ class _Rendezvous:
             if score < best:
                 best, winner = score, binding
         return () if winner is None else (winner,)
+
+
+def _order(lot: tuple[int, str, Binding]) -> tuple[int, str]:
+    return lot[:2]
 
 
 def _hash(data: bytes) -> int:

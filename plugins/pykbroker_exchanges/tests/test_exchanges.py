@@ -11,11 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import pykbroker_exchanges
 import pytest
 from pykbroker_exchanges import ConsistentHash, Direct, Fanout, HeadersExchange, Topic, Wildcard
 from pykbroker_exchanges.topic import _Automaton
 
 from pykbroker import Binding, ExchangeType, RoutingContext
+from pykbroker.testing import check_plugin
 
 Arguments = dict[str, str | None]
 
@@ -222,3 +224,7 @@ def test_nothing_bound_is_nothing_matched() -> None:
 def test_refused(kind: ExchangeType, binding: Binding, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         kind.validate(binding)
+
+
+def test_conformance() -> None:
+    check_plugin(pykbroker_exchanges)

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections import Counter
 
+import pykbroker_partitioners
 import pytest
 from pykbroker_partitioners import (
     ConsistentHash,
@@ -21,6 +22,7 @@ from pykbroker_partitioners import (
 )
 
 from pykbroker import Headers, PartitionContext, Partitioner
+from pykbroker.testing import check_plugin
 
 
 def record(
@@ -161,3 +163,7 @@ def test_the_answer_is_a_partition(partitioner: Partitioner) -> None:
         available = tuple(sorted(chance.sample(range(partitions), chance.randrange(partitions + 1))))
         ctx = record(key, partitions, available=available, headers=(("h", key),), named=chance.randrange(9))
         assert 0 <= partitioner.choose(ctx) < partitions
+
+
+def test_conformance() -> None:
+    check_plugin(pykbroker_partitioners, settings={"header": {"name": "tenant"}})
