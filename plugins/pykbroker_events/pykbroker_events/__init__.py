@@ -25,7 +25,6 @@ from pykbroker import (
     TopicChanged,
     hookimpl,
 )
-
 from pykbroker_events.audit import Audit, note
 
 if TYPE_CHECKING:

@@ -13,8 +13,12 @@ import click
 
 @click.command(short_help="Show an audit log.")
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--event", "kinds", multiple=True, help="Only events of this kind (topic, group, ...); repeatable.")
-@click.option("-n", "--last", type=click.IntRange(min=1), default=50, show_default=True, help="So many lines.")
+@click.option(
+    "--event", "kinds", multiple=True, help="Only events of this kind (topic, group, ...); repeatable."
+)
+@click.option(
+    "-n", "--last", type=click.IntRange(min=1), default=50, show_default=True, help="So many lines."
+)
 def audit(file: TextIO, kinds: tuple[str, ...], last: int) -> None:
     """Show the last events of the audit log FILE, oldest first.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pykbroker import Component, Interceptor, Kind, PluginSetting, hookimpl
-
 from pykbroker_interceptors.headers import add_header
 from pykbroker_interceptors.redact import redact_field
 

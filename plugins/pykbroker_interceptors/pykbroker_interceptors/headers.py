@@ -18,10 +18,7 @@ class AddHeader:
     def intercept(self, ctx: InterceptContext) -> Sequence[RecordData]:
         """All records, each with the header."""
         added = (self._name, self._filled(ctx).encode())
-        return [
-            record._replace(headers=(*self._kept(record), added))
-            for record in ctx.records
-        ]
+        return [record._replace(headers=(*self._kept(record), added)) for record in ctx.records]
 
     def _kept(self, record: RecordData) -> Sequence[tuple[str, bytes | None]]:
         if not self._replace:

@@ -52,7 +52,8 @@ class RedactField:
 def _mask(node: object, path: Path, mask: str) -> bool:
     """Mask what ``path`` leads to below ``node``, in place; says whether there was anything."""
     if isinstance(node, list):
-        return any([_mask(element, path, mask) for element in node])
+        found = [_mask(element, path, mask) for element in node]  # all of them: any() would stop early
+        return any(found)
     if not isinstance(node, dict) or path[0] not in node:
         return False
     if len(path) > 1:

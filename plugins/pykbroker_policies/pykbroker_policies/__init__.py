@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pykbroker import Component, ConfigPolicy, Kind, PluginSetting, TopicPolicy, hookimpl
-
 from pykbroker_policies.rules import partition_limit, retention_floor, topic_name
 
 FLOOR = PluginSetting(
@@ -33,7 +32,7 @@ def pykbroker_register_topic_policies() -> Iterable[Component[TopicPolicy]]:
                     key="pattern",
                     kind=Kind.STRING,
                     default="",
-                    doc="A regular expression that the whole name of a new topic must match. Empty: any name.",
+                    doc="A regular expression that the whole name of a new topic must match. Empty: any.",
                 ),
             ],
             doc="Holds the names of new topics to a pattern.",

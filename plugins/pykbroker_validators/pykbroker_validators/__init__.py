@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pykbroker import Component, Kind, PluginSetting, Validator, hookimpl
-
 from pykbroker_validators.json_schema import json_schema
 from pykbroker_validators.presence import require_key, require_value
 

@@ -71,6 +71,10 @@ def _compiled(text: str) -> Complaint:
 
     def complaint(decoded: object) -> str | None:
         error = best_match(validator.iter_errors(decoded))
-        return None if error is None else f"its value does not fit the schema: {error.json_path}: {error.message}"
+        return (
+            None
+            if error is None
+            else f"its value does not fit the schema: {error.json_path}: {error.message}"
+        )
 
     return complaint

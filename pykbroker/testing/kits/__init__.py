@@ -90,4 +90,7 @@ def check_plugin(plugin: object, *, settings: Mapping[str, Values] | None = None
             if component.name in seen:
                 raise KitFailure(f"the {kind} {component.name!r} is registered twice")
             seen[component.name] = component
-            _KITS[kind.name](component, settings=(settings or {}).get(component.name))
+            # Components of several kinds may share a name; each takes the settings that it declares.
+            declared = {setting.key for setting in component.settings}
+            given = (settings or {}).get(component.name, {})
+            _KITS[kind.name](component, settings={k: v for k, v in given.items() if k in declared})
