@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pykbroker.log.check import check_log
 from pykbroker.log.log import Log
 from pykbroker.records.batch import iter_headers
 from tests.log.support import NOW, Config, data_of, make_batch, open_log, placed, read_values
@@ -175,6 +176,7 @@ class LogMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "log"):
             self.log.close(clean=False)
+            assert [problem for problem in check_log(self.directory) if problem.serious] == []
         shutil.rmtree(self.root)
 
 
