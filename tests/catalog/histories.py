@@ -10,20 +10,23 @@ from pykbroker.catalog.changes import (
     CreateTopic,
     DeleteTopic,
     Elect,
+    ForgetExchange,
     RegisterBroker,
+    SetExchange,
     SetPartition,
     SetSettings,
     SetTopicConfig,
     TakeProducerIds,
 )
 from pykbroker.catalog.image import BROKER, GROUP, Image, PartitionState, new_topic_id
+from pykbroker.components import Binding
 from pykbroker.config import Endpoint
 
 
 def change(image: Image, chance: random.Random) -> Change:
     """Some change that ``image`` allows."""
     names = list(image.topics)
-    kind = chance.randrange(9)
+    kind = chance.randrange(11)
     if not names or kind <= 1:
         count = chance.randrange(1, 5)
         return CreateTopic(
@@ -33,8 +36,9 @@ def change(image: Image, chance: random.Random) -> Change:
             overrides={"retention.ms": str(image.version)} if chance.random() < 0.5 else {},
         )
     topic = image.topics[chance.choice(names)]
+    bound = frozenset().union(*(each.current.targets for each in image.exchanges.values()))
     match kind:
-        case 2:
+        case 2 if topic.name not in bound and image.exchange(topic.name) is None:
             return DeleteTopic(name=topic.name, topic_id=topic.topic_id)
         case 3:
             return AddPartitions(name=topic.name, version=topic.version, replicas=((1,), (1,)))
@@ -59,7 +63,31 @@ def change(image: Image, chance: random.Random) -> Change:
         case 7:
             endpoint = Endpoint("PLAINTEXT", "localhost", image.version)
             return RegisterBroker(node_id=chance.choice([1, 2]), endpoints=(endpoint,), rack=None)
+        case 8 | 9:
+            return exchange_change(image, topic.name, chance)
         case _:
             if chance.random() < 0.5:
                 return Elect(node_id=chance.choice([1, 2]))
             return TakeProducerIds(first=image.next_producer_id, count=1000)
+
+
+def exchange_change(image: Image, name: str, chance: random.Random) -> Change:
+    """A change of the exchange ``name``, which may become one by it, or be none any more."""
+    known = image.exchanges.get(name)
+    if known is not None and known.kind is None and chance.random() < 0.5:
+        return ForgetExchange(name=name, version=known.version)
+    names = list(image.topics)
+    some = tuple(
+        Binding(chance.choice(names), chance.choice(["", "k"]), chance.choice([None, {"a": None, "b": "c"}]))
+        for _ in range(chance.randrange(4))
+    )
+    return SetExchange(
+        name=name,
+        version=0 if known is None else known.version,
+        kind=chance.choice(["fanout", "direct", None]),
+        bind=some,
+        unbind=() if known is None else known.bindings[:1],
+        replace=chance.random() < 0.3,
+        boundaries={image.topics[chance.choice(names)].topic_id: (chance.randrange(9), image.version)},
+        keep=0 if known is None else chance.choice([0, known.version]),
+    )

@@ -21,7 +21,7 @@ def test_every_change_comes_back_as_it_was() -> None:
         assert decode(encode(one)) == one
         kinds.add(type(one))
         draft.apply(one)
-    assert len(kinds) == 9
+    assert len(kinds) == 11
 
 
 def test_equal_replicas_are_written_once() -> None:
