@@ -14,18 +14,22 @@ import click
 from pykbroker._version import __version__
 from pykbroker.cli._errors import Failed, failed
 
-COMMANDS = ("serve", "topics", "groups", "settings")
+COMMANDS = ("serve", "topics", "groups", "plugins", "settings")
 
 
 class Commands(click.Group):
-    """A group whose commands are found by module name."""
+    """A group whose commands are found by module name, then among plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        from pykbroker.cli import _plugged
+
+        return [*COMMANDS, *_plugged.names(COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            from pykbroker.cli import _plugged
+
+            return _plugged.command(cmd_name)
         command: object = importlib.import_module(f"pykbroker.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
