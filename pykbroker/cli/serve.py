@@ -81,7 +81,7 @@ def command(
     log_format: str | None,
 ) -> None:
     all_sets = [*sets, *_sets(listen, advertise, data_dir, log_level, log_format)]
-    settings = _load(config, all_sets)
+    settings = load_settings(config, all_sets)
     _logging.set_up(level=settings.pykbroker_log_level, form=settings.pykbroker_log_format)
     serve(load_plugins(settings, plugins, plugins_dir), ready_file)
 
@@ -109,7 +109,8 @@ def _address(option: str, text: str) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def _load(file: Path | None, sets: list[str]) -> BrokerConfig:
+def load_settings(file: Path | None, sets: list[str]) -> BrokerConfig:
+    """The broker's settings; raises UsageError for what is wrong with them."""
     from pykbroker.config import BrokerConfig, ConfigError
 
     try:

@@ -83,7 +83,7 @@ class Loader:
         except Unfit as unfit:
             self._problem(found, str(unfit))
         except ValueError:
-            self._problem(found, "it is loaded already, under another name")
+            log.debug("plugin named twice: plugin=%s from=%s", found.name, found.origin)
         else:
             self.plugins[found.name] = Loaded(found, plugin, hooks)
             log.debug("plugin loaded: plugin=%s from=%s", found.name, found.origin)

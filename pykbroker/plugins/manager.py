@@ -238,9 +238,11 @@ class Plugins:
             hooks=tuple(loaded.hooks),
             components=tuple((entry.kind.name, entry.component.name) for entry in mine),
             settings=tuple(
-                (entry.rows[declared.key].name, declared)
-                for entry in mine
-                for declared in entry.component.settings
+                {
+                    entry.rows[declared.key].name: declared
+                    for entry in mine
+                    for declared in entry.component.settings
+                }.items()
             ),
         )
 
