@@ -62,6 +62,8 @@ T = TypeVar("T")
 _MAX_RELATIVE = 0x7FFF_FFFF
 _MAX_HINTS = 256
 _MAX_ACCEPTED = 4096
+_BLIND = 256 * 1024
+"""Bytes behind a hole for which an index is worth a rebuild."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -128,10 +130,12 @@ class Log:
         self._accepted: set[tuple[int, int]] = set()
         self._epochs_trusted = True
         self._tail_dirty = False
-        self._new_names = loaded.new_names
-        self._epochs_unsynced = False
-        self._unsynced: list[Segment] = []
+        # Written by the loop, and by flush in its thread; lists are replaced, under the lock.
         self._sync_lock = threading.Lock()
+        self._unsynced: list[Segment] = []
+        self._names = 1 if loaded.new_names else 0
+        self._names_synced = 0
+        self._epochs_saved = self._epochs_synced = 0
         self._sync_failed: OSError | None = None
         self._cuts = 0
         self._closed = False
@@ -287,7 +291,8 @@ class Log:
     def _save_epochs(self) -> None:
         self._files.replace(self.directory / epoch_file.FILE_NAME, self.epochs.encode(), sync=False)
         self.epochs.dirty = False
-        self._epochs_unsynced = self._new_names = True
+        self._epochs_saved += 1
+        self._names += 1
 
     def _cut_tail(self) -> None:
         self._files.truncate(self._active.descriptor().fd, self._active.size)
@@ -315,12 +320,13 @@ class Log:
         if self._tail_dirty:
             self._cut_tail()
         old = self._active
-        segment = self._new_segment(base_offset, now_ms)
         old.finish()
+        self._write_snapshot(sync=False)
+        segment = self._new_segment(base_offset, now_ms)  # the last step that may fail
         old.sealed = True
         self._descriptors.indexes_loaded(old, len(old.index))
-        self._unsynced = [*self._unsynced, old]
-        self._write_snapshot(sync=False)
+        with self._sync_lock:
+            self._unsynced = [*self._unsynced, old]
         self._segments.append(segment)
         self._bases.append(segment.base_offset)
         self._active = segment
@@ -332,7 +338,7 @@ class Log:
         self._descriptors.create(segment.path)
         segment.start_fresh()
         segment.created_ms = now_ms
-        self._new_names = True
+        self._names += 1
         return segment
 
     def _write_snapshot(self, *, sync: bool) -> None:
@@ -542,7 +548,7 @@ class Log:
         new = [hole for hole in found if not covered(self.damage, hole)]
         for hole in new:
             self._add_hole(hole)
-        repaired = self._repair_index(segment, dict(batches), position)
+        repaired = self._repair_index(segment, dict(batches), position, new)
         if not new and not repaired:
             header = segment.header_at(position)
             if header is not None and self.epochs.epoch_for(header.base_offset) != header.leader_epoch:
@@ -566,8 +572,11 @@ class Log:
                 return at, header.base_offset
         return (floor, holes[-1].next_offset) if holes else (0, segment.base_offset)
 
-    def _repair_index(self, segment: Segment, batches: Mapping[int, int], position: int) -> bool:
-        """Make the index anew if it names a batch edge near ``position`` that is none."""
+    def _repair_index(
+        self, segment: Segment, batches: Mapping[int, int], position: int, new: Sequence[Hole]
+    ) -> bool:
+        """Make the index anew if it names a batch edge near ``position`` that is none, or if it ends
+        at one of the ``new`` holes (a rebuild could not see behind it then)."""
         index = segment.index
         last = max(batches, default=position)
         lying = any(
@@ -576,10 +585,12 @@ class Log:
             if (at in batches or at == position or min(batches, default=at) <= at <= last)
             and not any(h.position <= at < h.end_position for h in segment.holes)
         )
-        if lying:
+        end = index.positions[-1] if len(index) else 0
+        blind = any(end <= hole.position and segment.size - hole.end_position > _BLIND for hole in new)
+        if lying or blind:
             log.warning("index rebuilt: it does not fit the records: file=%s", segment.path)
             segment.rebuild_indexes()
-        return lying
+        return lying or blind
 
     def _add_hole(self, hole: Hole) -> None:
         log.error(
@@ -777,7 +788,8 @@ class Log:
             self._descriptors.indexes_dropped(segment)
             for path in segment.rename(DELETED):
                 self._files.unlink(path)
-        self._unsynced = [s for s in self._unsynced if s not in segments]
+        with self._sync_lock:
+            self._unsynced = [s for s in self._unsynced if s not in segments]
 
     # -- going with time
 
@@ -829,7 +841,8 @@ class Log:
 
     def _take_out(self, segment: Segment) -> list[Path]:
         self._descriptors.indexes_dropped(segment)
-        self._unsynced = [s for s in self._unsynced if s is not segment]
+        with self._sync_lock:
+            self._unsynced = [s for s in self._unsynced if s is not segment]
         paths = [Path(path) for path in segment.rename(DELETED)]
         if segment.base_offset in self._snapshots:
             path = self.directory / file_name(segment.base_offset, SNAPSHOT)
@@ -883,7 +896,8 @@ class Log:
         paths = replacing.commit(self.directory, old, cleaned, self._files)
         self._segments[first:last] = new
         self._bases[first:last] = list(cleaned)
-        self._unsynced = [s for s in self._unsynced if s not in gone]
+        with self._sync_lock:
+            self._unsynced = [s for s in self._unsynced if s not in gone]
         self._hints.clear()
         self._accepted.clear()
         kept = [hole for hole in self.damage if hole.segment not in old]
@@ -904,29 +918,28 @@ class Log:
         """
         if self._sync_failed is not None:
             raise StorageError(f"an earlier flush failed: {self._sync_failed}")
+        # In this order: a roll on the loop puts the old segment into the list before it is replaced.
         cuts, end = self._cuts, self.log_end_offset
         if end == self.recovery_point:
             return end
-        finished, active = self._unsynced, self._active
-        new_names, self._new_names = self._new_names, False
-        epochs, self._epochs_unsynced = self._epochs_unsynced, False
+        active = self._active
+        finished, names, epochs = self._unsynced, self._names, self._epochs_saved
         try:
             for segment in finished:
                 for suffix in (LOG, INDEX, TIME_INDEX):
                     self._sync(segment.file(suffix))
             if active not in finished:
                 self._sync(active.path)
-            if epochs:
+            if epochs != self._epochs_synced:
                 self._sync(str(self.directory / epoch_file.FILE_NAME))
-            if new_names:
+            if names != self._names_synced:
                 self._files.sync_directory(self.directory)
         except OSError as e:
-            self._new_names = self._new_names or new_names
-            self._epochs_unsynced = self._epochs_unsynced or epochs
             if e.errno not in _NO_SPACE:
                 self._sync_failed = e
             raise self._failed("flush", e) from e
         with self._sync_lock:
+            self._epochs_synced, self._names_synced = epochs, names
             if cuts == self._cuts:
                 self.recovery_point = max(self.recovery_point, end)
                 self._unsynced = [s for s in self._unsynced if s not in finished]

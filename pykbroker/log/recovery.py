@@ -96,6 +96,9 @@ class Loader:
             self._replay(loaded, segments, loaded.log_end)
         else:
             self._recover(loaded, hold=self.recovery_point if clean else 0)
+        if clean and not new and loaded.log_end < self.recovery_point:
+            self._note_missing_end(loaded)
+        loaded.segments[-1].created_ms = self.now_ms
         self._finish(loaded)
         return loaded
 
@@ -179,6 +182,22 @@ class Loader:
         return header.base_offset == expected or any(
             hole.first_offset <= expected and header.base_offset <= hole.next_offset for hole in holes
         )
+
+    def _note_missing_end(self, loaded: Loaded) -> None:
+        """The log was longer when it was stopped cleanly.  Its offsets are not given out again."""
+        active = loaded.segments[-1]
+        self._add_hole(
+            loaded,
+            Hole(
+                first_offset=loaded.log_end,
+                next_offset=self.recovery_point,
+                segment=active.base_offset,
+                position=active.size,
+                end_position=active.size,
+                reason="the file ends too early",
+            ),
+        )
+        loaded.log_end = self.recovery_point
 
     # -- after an unclean stop
 
@@ -276,7 +295,10 @@ class Loader:
             loaded.holes = [h for h in loaded.holes if h.first_offset < result.next_offset]
             place_holes(loaded.segments, loaded.holes)
         if upper is None:
-            loaded.log_end = result.next_offset
+            loaded.log_end = max(
+                (h.next_offset for h in loaded.holes if h.first_offset == result.next_offset),
+                default=result.next_offset,
+            )
             segment.save_indexes()
         else:
             segment.finish()
