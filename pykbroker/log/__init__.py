@@ -1,14 +1,20 @@
 """One partition on disk, in Kafka's own format.
 
 ===================  =========================================================================
-``log``              :class:`~pykbroker.log.log.Log`: append, read, roll, truncate, flush, close
+``log``              :class:`~pykbroker.log.log.Log`: opening, appending, rolling
+``serving``          reading by offset and by timestamp
+``cutting``          taking back the end
+``aging``            retention, and putting compacted segments in place
+``syncing``          flushing, closing
+``examining``        what a read found suspicious: a hole, or an index to be made anew
+``state``            what these share
 ``segment``          one ``.log`` file with its sparse indexes, and the names of its files
 ``indexes``          the offset index and the time index
-``reading``          from an offset to whole batches, headers walked on the way
+``reading``          in one segment: from an offset to whole batches, headers walked on the way
 ``scan``             which bytes of a file are intact batches (the rules for damage and torn tails)
 ``recovery``         from the files of a directory to segments that can be used
 ``holes``            damage that was found, and where it is written down
-``timestamps``       from a timestamp to an offset
+``timestamps``       in one segment: from a timestamp to an offset
 ``retention``        which segments may go
 ``epochs``           leader epochs and their start offsets
 ``compaction``       of each key the last record: what to rewrite, and the outcome (files in, files out)
