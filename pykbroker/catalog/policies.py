@@ -1,8 +1,9 @@
 """What plugins say to changes of topics and settings: all policies must agree.
 
 Policies are asked where a change is decided, so also for validate-only requests, and once more when a
-decision is made again after a conflict.  One that raises anything but PolicyViolation, or cannot be
-made, has not agreed: the change is refused.  The broker's own topics are not asked about.
+decision is made again after a conflict.  One that raises anything but PolicyViolation, cannot be
+made, or was left out at start has not agreed: the change is refused.  Nobody is asked about the broker's
+own topics.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image, Topic
 from pykbroker.components import (
     CONFIG_POLICY,
     TOPIC_POLICY,
+    ComponentKind,
     ConfigPolicyContext,
     PolicyViolation,
     TopicPolicyContext,
@@ -23,6 +25,7 @@ from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.plugins import ComponentFault, Guard, Plugins
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 RESOURCES: Mapping[int, str] = {TOPIC: "topic", BROKER: "broker", GROUP: "group"}
 
@@ -69,14 +72,25 @@ class Policies:
         else:
             return
         ctx = ConfigPolicyContext(resource=resource, name=change.name, before=dict(before), after=dict(after))
+        self._check_all_there(CONFIG_POLICY)
         for name in self._plugins.components(CONFIG_POLICY):
             policy = self._plugins.build(CONFIG_POLICY, name)
             _ask(self._plugins.guard(CONFIG_POLICY, name), policy.check, ctx)
 
     def _check_topic(self, ctx: TopicPolicyContext) -> None:
+        self._check_all_there(TOPIC_POLICY)
         for name in self._plugins.components(TOPIC_POLICY):
             policy = self._plugins.build(TOPIC_POLICY, name)
             _ask(self._plugins.guard(TOPIC_POLICY, name), policy.check, ctx)
+
+    def _check_all_there(self, kind: ComponentKind[T]) -> None:
+        """A rule that was left out at start cannot agree to anything."""
+        for problem in self._plugins.problems:
+            if problem.kind == kind.name:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION,
+                    f"a {kind} of plugin {problem.plugin} was left out at start: {problem.message}",
+                )
 
 
 def _ask(guard: Guard, check: Callable[[C], None], ctx: C) -> None:

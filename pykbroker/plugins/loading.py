@@ -97,8 +97,8 @@ class Loader:
             self._problem(found, f"it cannot be imported: {type(error).__name__}: {error}", error)
             return None
 
-    def _problem(self, found: Found, why: str, error: BaseException | None = None) -> None:
-        self.problems.append(Problem(found.name, found.origin, why))
+    def _problem(self, found: Found, why: str, error: BaseException | None = None, kind: str = "") -> None:
+        self.problems.append(Problem(found.name, found.origin, why, kind))
         log.error("plugin left out: plugin=%s from=%s: %s", found.name, found.origin, why, exc_info=error)
 
     def _offered(self, loaded: Loaded, kind: ComponentKind[object]) -> Sequence[object]:
@@ -107,7 +107,7 @@ class Loader:
         try:
             return Guard(self._faults, found.name, kind.hook).call(lambda _: _listed(kind, function()), None)
         except ComponentFault as fault:
-            self.problems.append(Problem(found.name, found.origin, str(fault)))
+            self.problems.append(Problem(found.name, found.origin, str(fault), kind.name))
             return ()
 
     def _add(self, found: Found, kind: ComponentKind[object], component: object) -> None:
@@ -116,7 +116,7 @@ class Loader:
             entry = registry.registered(found.name, kind, component, taken)
             self._check_rows(entry)
         except Unfit as unfit:
-            self._problem(found, f"(one component of it) {unfit}")
+            self._problem(found, f"(one component of it) {unfit}", kind=kind.name)
             return
         name = entry.component.name
         if name in self._blocked:

@@ -34,11 +34,12 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A plugin or component that was left out, and why."""
+    """A plugin or component that was left out, and why; ``kind`` says what kind of component, if one."""
 
     plugin: str
     origin: str
     message: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
