@@ -346,9 +346,9 @@ class Interceptor(Protocol):
     def intercept(self, ctx: InterceptContext) -> Sequence[RecordData] | None:
         """The records to store in place of these, or None: as they are.
 
-        Called once per batch, before the validators: what is checked is what is stored.  There must be as many as before, or sequences and
-        offsets would no longer fit: another number counts as raising.  Raising refuses the batch with
-        UNKNOWN_SERVER_ERROR, and nothing of it is stored.
+        Called once per batch, before the validators: what is checked is what is stored.  There must be
+        as many as before, or sequences and offsets would no longer fit: another number counts as
+        raising.  Raising refuses the batch with UNKNOWN_SERVER_ERROR, and nothing of it is stored.
         """
         ...
 
