@@ -145,6 +145,8 @@ class Partitions:
         opening = Opening(self.data_dir, self._clock, self._files)
         found = await opening.survey(image)
         self.upkeep.remove_directories(found.deleted)
+        if opening.checkpointed - set(found.known):
+            self.upkeep.checkpoints_outdated()
         await opening.open_logs(
             {key: self._catalog.topic_config(image.topics[key[0]]) for key in found.known}, on_progress
         )
@@ -189,6 +191,7 @@ class Partitions:
         """Let go of a partition now; its files go in a thread, later."""
         self._offline.pop((name, index), None)
         self.upkeep.cleaner.forget((name, index))
+        self.upkeep.checkpoints_outdated()
         partition = self._open.pop((name, index), None)
         if partition is not None:
             partition.close()

@@ -58,6 +58,11 @@ class Opening:
         self.failed: dict[TopicPartition, str] = {}
         """Why a log could not be opened."""
 
+    @property
+    def checkpointed(self) -> set[TopicPartition]:
+        """What the checkpoints of the last run name."""
+        return {*self._recovery_points, *self._log_starts}
+
     async def survey(self, image: Image) -> directories.Found:
         """Take the clean mark, read the checkpoints, and sort the directories."""
         return await trio.to_thread.run_sync(self._survey, image)

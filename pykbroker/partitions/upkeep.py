@@ -50,6 +50,7 @@ class Upkeep:
         self.cleaner = Cleaner(partitions, catalog, data_dir, clock, files)
         self._written: dict[str, dict[TopicPartition, int]] = {}
         self._writing = trio.Lock()
+        self._outdated = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -67,6 +68,7 @@ class Upkeep:
                 nursery.start_soon(self._every, interval_ms, work)
             nursery.start_soon(self._remove_when_due)
             nursery.start_soon(self._flush_when_due)
+            nursery.start_soon(self._rewrite_outdated)
             task_status.started()
 
     async def _every(self, interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
@@ -150,6 +152,22 @@ class Upkeep:
     async def checkpoint_log_starts(self) -> None:
         """Write down the log starts."""
         await self._write(checkpoints.LOG_STARTS, self._partitions, _log_start)
+
+    def checkpoints_outdated(self) -> None:
+        """The checkpoints name a partition that is gone: write them soon, not at their usual pace.
+
+        They know names, not topic ids.  If a topic of that name is made again and the broker is killed
+        before the checkpoints are written, the old log start would hide acknowledged records of the new
+        topic, and the old recovery point would call them verified.
+        """
+        self._outdated.set()
+
+    async def _rewrite_outdated(self) -> None:
+        while True:
+            await self._outdated.wait()
+            self._outdated = trio.Event()
+            await self.checkpoint_log_starts()
+            await self._write(checkpoints.RECOVERY_POINTS, self._partitions, _recovery_point)
 
     async def write_checkpoints(self, partitions: Sequence[Partition]) -> None:
         """Write all checkpoints of ``partitions``, as the last thing before the end."""
