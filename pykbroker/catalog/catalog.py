@@ -10,6 +10,7 @@ import abc
 import logging
 from collections.abc import Callable, Sequence
 
+from pykbroker.catalog import ingress
 from pykbroker.catalog.changes import Change, Conflict
 from pykbroker.catalog.delta import Delta, between
 from pykbroker.catalog.exchanges import ExchangeRules
@@ -47,7 +48,7 @@ class Catalog(abc.ABC):
 
     def topic_config(self, topic: Topic) -> TopicConfig:
         """A topic's effective settings."""
-        return TopicConfig.from_overrides(self._effective, topic.overrides)
+        return TopicConfig.from_overrides(self._effective, ingress.inherited(self._image, topic))
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call ``subscriber`` with each delta from now on; the result ends that."""

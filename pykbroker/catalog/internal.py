@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pykbroker.catalog import placement
 from pykbroker.catalog.changes import CreateTopic
 from pykbroker.catalog.image import CONSUMER_OFFSETS, TRANSACTION_STATE, Image, new_topic_id
+from pykbroker.catalog.ingress import FORWARD_SETTINGS, FORWARD_TOPIC
 from pykbroker.config import BrokerConfig
 
 
@@ -31,5 +32,7 @@ def internal_topic(config: BrokerConfig, image: Image, name: str) -> CreateTopic
             "segment.bytes": str(config.transaction_state_log_segment_bytes),
             "unclean.leader.election.enable": "false",
         }
+    elif name == FORWARD_TOPIC:
+        partitions, overrides = config.pykbroker_forward_num_partitions, FORWARD_SETTINGS
     replicas = placement.spread(partitions, 1, image.brokers)
     return CreateTopic(name=name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)

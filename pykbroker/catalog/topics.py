@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pykbroker.catalog import names, placement
+from pykbroker.catalog import ingress, names, placement
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import (
     AddPartitions,
@@ -181,7 +181,7 @@ class TopicAdmin:
         change = CreateTopic(name=new.name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
         if self._policies is not None:
             self._policies.check_creation(change, automatic=new.automatic)
-        return [change, *exchange], lambda after: after.topics[new.name]
+        return [change, *ingress.created_with(change), *exchange], lambda after: after.topics[new.name]
 
     def _deletion(
         self, image: Image, target: str | bytes
@@ -204,7 +204,7 @@ class TopicAdmin:
         found = topic
         before = self._catalog.exchange_rules.deletion(image, topic)
         change = DeleteTopic(name=topic.name, topic_id=topic.topic_id)
-        return [*before, change], lambda _: found
+        return [*before, *ingress.deleted_with(image, topic), change], lambda _: found
 
     def _growth(
         self, image: Image, wanted: MorePartitions
@@ -212,7 +212,7 @@ class TopicAdmin:
         change = _growth(image, wanted)
         if self._policies is not None:
             self._policies.check_growth(image.topics[wanted.name], change)
-        return [change], lambda after: after.topics[wanted.name]
+        return [change, *ingress.grown_with(image, change)], lambda after: after.topics[wanted.name]
 
     def _replicas(self, image: Image, new: NewTopic) -> placement.Replicas:
         config = self._catalog.broker_config

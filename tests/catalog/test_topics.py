@@ -25,7 +25,7 @@ async def test_internal_topics_are_made_once_with_their_settings() -> None:
         "producer",
     )
     assert len((await topics.ensure_internal(TRANSACTION_STATE)).partitions) == 50
-    hidden = await topics.ensure_internal("__pykbroker_forward")
+    hidden = await topics.ensure_internal("__pykbroker_something")
     assert (hidden.hidden, hidden.internal, len(hidden.partitions)) == (True, True, 1)
     assert hidden not in list(catalog.image.visible_topics())
 

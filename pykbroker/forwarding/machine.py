@@ -1,0 +1,238 @@
+"""What the lanes of one shard have decided: the state machine on a partition of ``__pykbroker_forward``.
+
+A lane, per ingress partition::
+
+    absent --open--> idle at position p --plan--> plans open, position behind the last of them
+                       ^                              |        |
+                       +------ finish (all done) -----+        +-- amend: a target refused for good
+
+* Plans are decided in the order of the ingress log and never again: after a crash they are executed.
+* Sequences of a target are given out in the order of deciding, also those of an amended move; so moves to
+  one target are executed in the order of their sequences.
+* A move whose target refuses some records keeps its base sequence and has fewer of them.  The gap behind
+  it does no harm: whoever executes compares sequences, and never demands that they follow each other.
+* A slot is free again once its plan is done, so that the keys of a compacted log stay few.
+
+Deciding raises nothing: callers ask about lanes that they have opened, in the order of their decisions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pykbroker.coordinator.machine import Decision
+from pykbroker.coordinator.shard_log import NewRecord, StoredRecord
+from pykbroker.forwarding import plan as form
+from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, PlanError, Route
+from pykbroker.records.batch import MAX_SEQUENCE, add_sequence
+
+log = logging.getLogger(__name__)
+
+Answer = Plan | LaneValue
+"""What a decision answers: the plan as it now is, or the lane."""
+ForwardDecision = Decision[None, Answer]
+
+
+@dataclass(slots=True)
+class Lane:
+    """The durable state of one ingress partition."""
+
+    value: LaneValue
+    plans: dict[int, Plan] = field(default_factory=dict)
+    """The open ones, by slot."""
+    sequences: dict[Place, int] = field(default_factory=dict)
+    """The sequence of the next record to each target."""
+
+    @property
+    def settled(self) -> int:
+        """The offset below which everything is moved."""
+        return min((plan.first_offset for plan in self.plans.values()), default=self.value.position)
+
+    def open_moves(self) -> list[tuple[Plan, Move]]:
+        """What is to be executed: of each target, in the order of sequences."""
+        moves = [(plan, move) for plan in self.plans.values() for move in plan.moves]
+        # Open sequences lie in the half of the circle behind the next one, so that this order is theirs.
+        moves.sort(key=lambda each: (each[1].base_sequence - self._next(each[1])) & MAX_SEQUENCE)
+        return moves
+
+    def _next(self, move: Move) -> int:
+        return self.sequences.get(move.target, 0)
+
+
+class ForwardMachine:
+    """A :class:`~pykbroker.coordinator.machine.Machine` without deadlines and volatile changes."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[Place, Lane] = {}
+
+    # -- deciding
+
+    def open(self, ingress: Place, producer_id: int, position: int, token: int) -> ForwardDecision:
+        """Begin a lane at ``position``; one that is there already stays as it is."""
+        known = self.lanes.get(ingress)
+        if known is not None:
+            return Decision(replies=((token, known.value),))
+        value = LaneValue(producer_id, 0, position)
+        return Decision(records=(_lane_record(ingress, value),), replies=((token, value),))
+
+    def plan(
+        self, ingress: Place, next_offset: int, routes: Sequence[Route], done: Iterable[int], token: int
+    ) -> ForwardDecision:
+        """Decide about everything from the lane's position to below ``next_offset``; ``done`` are slots
+        of plans that are.  Without routes there is nothing to execute, and only the position moves."""
+        lane = self.lanes[ingress]
+        done = tuple(done)
+        slot = _free_slot(lane, done)
+        moves, sequences = _planned(ingress, lane, routes)
+        plan = Plan(slot=slot, first_offset=lane.value.position, next_offset=next_offset, moves=moves)
+        records = [_done_record(ingress, each) for each in done if each != slot or not moves]
+        if moves:
+            records.append(NewRecord(form.plan_key(ingress, slot), form.encode_plan(plan)))
+        records += sequences
+        records.append(_lane_record(ingress, lane.value._replace(position=next_offset)))
+        return Decision(records=tuple(records), replies=((token, plan),))
+
+    def finish(self, ingress: Place, done: Iterable[int], token: int) -> ForwardDecision:
+        """These plans are executed, and the high watermarks of their targets have passed them."""
+        lane = self.lanes[ingress]
+        records = tuple(_done_record(ingress, slot) for slot in done if slot in lane.plans)
+        return Decision(records=records, replies=((token, lane.value),))
+
+    def amend(
+        self,
+        ingress: Place,
+        slot: int,
+        name: tuple[Place, int],
+        keep: Sequence[int],
+        instead: Sequence[Route],
+        token: int,
+    ) -> ForwardDecision:
+        """The target of the move ``name`` refuses all but the offsets ``keep``, which begin with those
+        that it has already; ``instead``: where the others go."""
+        lane = self.lanes[ingress]
+        plan = lane.plans[slot]
+        more, sequences = _planned(ingress, lane, instead)
+        moves: list[Move] = []
+        for move in plan.moves:
+            if move.name != name:
+                moves.append(move)
+            elif keep:
+                moves.append(
+                    Move(
+                        target=move.target,
+                        offsets=tuple(keep),
+                        since=move.since,
+                        base_sequence=move.base_sequence,
+                    )
+                )
+        amended = Plan(
+            slot=slot, first_offset=plan.first_offset, next_offset=plan.next_offset, moves=(*moves, *more)
+        )
+        record = NewRecord(form.plan_key(ingress, slot), form.encode_plan(amended))
+        return Decision(records=(record, *sequences), replies=((token, amended),))
+
+    def restart(self, ingress: Place, position: int, token: int) -> ForwardDecision:
+        """Go on at ``position``: the ingress log has lost what was decided about."""
+        value = self.lanes[ingress].value._replace(position=position)
+        return Decision(records=(_lane_record(ingress, value),), replies=((token, value),))
+
+    def forget(self, ingress: Place, token: int) -> ForwardDecision:
+        """The ingress partition is gone."""
+        lane = self.lanes[ingress]
+        keys = [form.plan_key(ingress, slot) for slot in lane.plans]
+        keys += [form.sequence_key(ingress, target) for target in lane.sequences]
+        keys.append(form.lane_key(ingress))
+        return Decision(records=tuple(NewRecord(key, None) for key in keys), replies=((token, lane.value),))
+
+    def forget_targets(self, ingress: Place, targets: Iterable[Place], token: int) -> ForwardDecision:
+        """These targets are gone; those that an open plan names are kept until it is done."""
+        lane = self.lanes[ingress]
+        named = {move.target for plan in lane.plans.values() for move in plan.moves}
+        keys = [form.sequence_key(ingress, each) for each in targets if each not in named]
+        return Decision(records=tuple(NewRecord(key, None) for key in keys), replies=((token, lane.value),))
+
+    # -- applying
+
+    def apply(self, record: StoredRecord) -> None:
+        try:
+            self._apply(record)
+        except PlanError as error:
+            log.error("a record of forwarding is not understood: offset=%d: %s", record.offset, error)
+
+    def _apply(self, record: StoredRecord) -> None:
+        key, value = form.decode_key(record.key), record.value
+        if key.kind == form.LANE:
+            if value is None:
+                self.lanes.pop(key.ingress, None)
+            elif (known := self.lanes.get(key.ingress)) is not None:
+                known.value = form.decode_lane(value)
+            else:
+                self.lanes[key.ingress] = Lane(form.decode_lane(value))
+            return
+        lane = self.lanes.get(key.ingress)
+        if lane is None:
+            # After compaction the lane's own record may come last; what it is then says that record.
+            if value is None:
+                return
+            lane = self.lanes[key.ingress] = Lane(LaneValue(-1, -1, 0))
+        if key.kind == form.PLAN:
+            if value is None:
+                lane.plans.pop(key.slot, None)
+            else:
+                lane.plans[key.slot] = form.decode_plan(key.slot, value)
+        elif key.target is not None:
+            if value is None:
+                lane.sequences.pop(key.target, None)
+            else:
+                lane.sequences[key.target] = form.decode_sequence(value)
+
+    def settle(self, changes: tuple[None, ...]) -> None:
+        assert not changes
+
+    def loaded(self, now: float) -> None:
+        for ingress in [each for each, lane in self.lanes.items() if lane.value.producer_id < 0]:
+            log.error("a lane is lost to damage and begins anew: ingress=%s-%d", *ingress)
+            del self.lanes[ingress]
+
+    def next_deadline(self) -> float:
+        return math.inf
+
+    def on_deadline(self, now: float, now_ms: int) -> ForwardDecision:
+        raise AssertionError("nothing is ever due")
+
+    def postpone(self, until: float) -> None:
+        raise AssertionError("nothing is ever due")
+
+
+def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple[Move, ...], list[NewRecord]]:
+    """The routes as moves, and the records of the sequences behind them."""
+    after: dict[Place, int] = {}
+    moves = []
+    for route in routes:
+        base = after.get(route.target, lane.sequences.get(route.target, 0))
+        after[route.target] = add_sequence(base, len(route.offsets))
+        moves.append(Move(target=route.target, offsets=route.offsets, since=route.since, base_sequence=base))
+    records = [
+        NewRecord(form.sequence_key(ingress, target), form.encode_numbers(sequence))
+        for target, sequence in after.items()
+    ]
+    return tuple(moves), records
+
+
+def _free_slot(lane: Lane, done: Sequence[int]) -> int:
+    taken = lane.plans.keys() - set(done)
+    slot = 0
+    while slot in taken:
+        slot += 1
+    return slot
+
+
+def _lane_record(ingress: Place, value: LaneValue) -> NewRecord:
+    return NewRecord(form.lane_key(ingress), form.encode_numbers(*value))
+
+
+def _done_record(ingress: Place, slot: int) -> NewRecord:
+    return NewRecord(form.plan_key(ingress, slot), None)

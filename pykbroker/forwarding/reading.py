@@ -1,0 +1,194 @@
+"""The records of an ingress partition, in order or again by their offsets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import trio
+
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.forwarding.copying import Source, sources
+from pykbroker.log.errors import CorruptRange
+from pykbroker.partitions.partition import Partition
+from pykbroker.protocol.schema import FileRegion
+from pykbroker.records.batch import BatchError, BatchHeader, crc_ok, iter_headers
+from pykbroker.records.decode import payload_of
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 1024 * 1024
+SLICE_S = 0.001
+"""Decoding lets others have their turn after this long."""
+LOOK = 32
+"""Records between two looks at the clock."""
+LARGE = 16 * 1024
+"""Compressed bytes beyond which decompressing is worth a thread: they may hold many times their size."""
+
+
+class Chunk(NamedTuple):
+    """Some records, and the offset to go on from.  There may be none before it: markers, damage, what
+    compaction took."""
+
+    records: list[Source]
+    next_offset: int
+
+
+class Reader:
+    """Reads one ingress partition; remembers where in a batch it is, so that a large one is taken apart
+    once however many plans it takes."""
+
+    def __init__(self, partition: Partition, max_decompressed: int) -> None:
+        self._partition = partition
+        self._max_decompressed = max_decompressed
+        self._next = -1
+        self._data = b""
+        self._batches: Iterator[tuple[int, BatchHeader]] = iter(())
+        self._records: Iterator[Source] = iter(())
+        self._batch_end = 0
+        self._ahead: Source | None = None
+        self.lost = 0
+        """Offsets passed over because they are damaged."""
+
+    async def take(self, offset: int, end: int, *, max_records: int, max_bytes: int) -> Chunk:
+        """Records from ``offset`` on, all below ``end``, one at least if there is one.
+
+        Raises :class:`KafkaError` where the log cannot be read.
+        """
+        if offset != self._next:
+            self._begin(offset)
+        found: list[Source] = []
+        size = 0
+        started = time.perf_counter()
+        while True:
+            record = await self._peek(offset, end)
+            if record is None:
+                # ``_batch_end`` is what has been looked at; a batch may reach over ``end``.
+                self._next = min(max(self._batch_end, offset), end)
+                break
+            if record.offset >= end:
+                self._next = end
+                break
+            if found and (len(found) >= max_records or size + record.size > max_bytes):
+                self._next = record.offset
+                break
+            self._ahead = None
+            if record.offset >= offset:
+                found.append(record)
+                size += record.size
+                if not len(found) % LOOK and time.perf_counter() - started > SLICE_S:
+                    await trio.lowlevel.checkpoint()
+                    started = time.perf_counter()
+        return Chunk(found, self._next)
+
+    async def pick(self, offsets: Sequence[int]) -> list[Source]:
+        """The records at rising ``offsets``; what is lost to damage is left out."""
+        wanted, found = set(offsets), []
+        at, end = offsets[0], offsets[-1] + 1
+        while at < end:
+            chunk = await self.take(at, end, max_records=1000, max_bytes=READ_BYTES)
+            found += [record for record in chunk.records if record.offset in wanted]
+            if chunk.next_offset <= at:
+                break
+            at = chunk.next_offset
+        return found
+
+    def _begin(self, offset: int) -> None:
+        self._next = self._batch_end = offset
+        self._batches, self._records, self._ahead = iter(()), iter(()), None
+
+    async def _peek(self, offset: int, end: int) -> Source | None:
+        """The next record, which stays the next; None: there is nothing more below ``end``."""
+        while self._ahead is None:
+            try:
+                self._ahead = next(self._records, None)
+            except BatchError as error:
+                self._report(self._batch_end, str(error))
+                self._records = iter(())
+            if self._ahead is None and not await self._next_batch(max(offset, self._batch_end), end):
+                return None
+        return self._ahead
+
+    async def _next_batch(self, offset: int, end: int) -> bool:
+        while True:
+            entry = next(self._batches, None)
+            if entry is None:
+                if offset >= end or not self._read(offset, end):
+                    return False
+                offset = max(offset, self._batch_end)
+                continue
+            position, header = entry
+            self._batch_end = max(self._batch_end, header.next_offset)
+            if header.is_control or header.next_offset <= offset:
+                continue
+            if not crc_ok(self._data, position):
+                # Clients check what they fetch; what the broker moves nobody else checks.
+                self._report(header.next_offset, "the CRC does not match")
+                self.lost += header.record_count
+                continue
+            self._records = await self._opened(header, position)
+            return True
+
+    async def _opened(self, header: BatchHeader, position: int) -> Iterator[Source]:
+        def payload() -> bytes:
+            return bytes(payload_of(self._data, position, self._max_decompressed))
+
+        try:
+            if header.codec and header.size > LARGE:
+                data = await trio.to_thread.run_sync(payload)
+            else:
+                data = payload()
+        except BatchError as error:
+            self._report(header.next_offset, str(error))
+            self.lost += header.record_count
+            return iter(())
+        return sources(header, data)
+
+    def _read(self, offset: int, end: int) -> bool:
+        """Read more batches; False: there are none below ``end`` yet."""
+        partition = self._partition
+        start = partition.log_start_offset
+        if offset < start:
+            log.warning(
+                "records were deleted before they were moved: partition=%s offsets=%d-%d",
+                partition.label, offset, start - 1,
+            )  # fmt: skip
+            self.lost += start - offset
+            self._batch_end = start
+            return start < end
+        limit = partition.last_stable_offset
+        if offset >= limit:
+            return False
+        try:
+            found = partition.log.read(offset, READ_BYTES, limit)
+        except CorruptRange as damage:
+            hole = damage.hole
+            self._batch_end = max(hole.next_offset, offset + 1)
+            self._report(self._batch_end, hole.reason)
+            self.lost += self._batch_end - offset
+            return True
+        self._data = bytes_of(found.records)
+        self._batches = iter_headers(self._data)
+        if not found.size:
+            # Nothing at or behind the offset: compaction took it.
+            self._batch_end = limit
+        return True
+
+    def _report(self, next_offset: int, reason: str) -> None:
+        log.error(
+            "records are lost to damage before they are moved: partition=%s next=%d reason=%s",
+            self._partition.label, next_offset, reason,
+        )  # fmt: skip
+
+
+def bytes_of(records: bytes | FileRegion) -> bytes:
+    """Records that were read, in memory.  Raises :class:`KafkaError`."""
+    if isinstance(records, FileRegion):
+        try:
+            return os.pread(records.fd, records.size, records.position)
+        except OSError as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
+    return records
