@@ -38,12 +38,12 @@ def _list_options(command: Command) -> Command:
 
 @click.group("plugins", invoke_without_command=True, short_help="List plugins, or begin a new one.")
 @_list_options
-@click.pass_context
-def command(ctx: click.Context, **options: object) -> None:
+def command(**options: object) -> None:
     """List the plugins that a broker would load, or begin a new one.
 
     Without a command: `list`.
     """
+    ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_, **options)
 
