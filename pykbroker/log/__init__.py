@@ -25,7 +25,8 @@
 ``checkpoints``      the small files of a data directory
 ``files``            the one door to the file system, and a twin of it that fails on demand
 ``descriptors``      a bounded number of open files
-``check``            everything that is wrong with a data directory
+``check``            everything that is wrong with a log, its indexes and snapshots (``check_caches``)
+``report``           what a check found
 ===================  =========================================================================
 
 Everything here runs in one thread, the loop's, except where a docstring says otherwise.

@@ -1,38 +1,39 @@
-"""Everything that is wrong with a data directory, without changing a byte of it.
+"""Everything that is wrong with one log, without changing a byte of it.
 
-Reads every ``.log`` file from its first to its last byte, compares indexes, snapshots and checkpoints
-with it, and goes on after whatever it finds.  Meant for a directory that no broker is using: beside a
-running one it may report the tail of a log that is being written.
+Every ``.log`` file is read from its first to its last byte, by the rules that recovery goes by
+(:mod:`pykbroker.log.scan`), with every record of it; indexes, producer snapshots, leader epochs and
+recorded holes are compared with what was read.  A check goes on after whatever it finds.
 
-A problem is *serious* when records are lost or would be served wrongly; otherwise the next start
-repairs it (a torn tail after a crash, an index to be made anew).  Tests run it when they are done,
-``pykbroker log check`` on request.
+After a clean stop everything must be as it should.  After any other, what the next start makes anew or
+cuts (a torn tail; indexes, epochs and snapshots of what was not known to be on the disk) is a note.
+The whole data directory is :mod:`pykbroker.partitions.check`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 from pykbroker.log import checkpoints, replacing
 from pykbroker.log import epochs as epoch_file
 from pykbroker.log import holes as hole_file
+from pykbroker.log.check_caches import IndexChecker, SnapshotChecker
 from pykbroker.log.descriptors import Descriptors
 from pykbroker.log.epochs import LeaderEpochs
 from pykbroker.log.files import Files
 from pykbroker.log.holes import Hole, covered
-from pykbroker.log.indexes import OffsetIndex, TimeIndex
 from pykbroker.log.recovery import place_holes, read_anchors
-from pykbroker.log.scan import Limits, Result, Source, scan
+from pykbroker.log.report import Report
+from pykbroker.log.scan import Limits, Source, scan
 from pykbroker.log.segment import (
     CLEANED,
     DELETED,
     INDEX,
     LOG,
     SNAPSHOT,
+    SWAP,
     TIME_INDEX,
     Segment,
     file_name,
@@ -40,264 +41,270 @@ from pykbroker.log.segment import (
 )
 from pykbroker.records.batch import BatchError, BatchHeader
 from pykbroker.records.decode import iter_records
-from pykbroker.records.snapshot import SnapshotError, decode_snapshot
 
-I = TypeVar("I", OffsetIndex, TimeIndex)  # noqa: E741
+Progress = Callable[[int], None]
+"""Called with the bytes of ``.log`` files that were read since the last call."""
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong: in which file, at which byte if that means anything, and what."""
-
-    path: Path
-    text: str
-    serious: bool
-    position: int | None = None
-
-    def __str__(self) -> str:
-        where = "" if self.position is None else f" at byte {self.position}"
-        return f"{'error' if self.serious else 'note'}: {self.path}{where}: {self.text}"
+TEMPORARY = ".tmp"
+_PROGRESS_STEP = 1 << 20
+_OURS = re.compile(rf"[0-9]{{20}}({LOG}|{INDEX}|{TIME_INDEX}|{SNAPSHOT})".replace(".", r"\."))
+_OTHERS = {checkpoints.PARTITION_METADATA, epoch_file.FILE_NAME, hole_file.FILE_NAME}
+_LEFT = {
+    CLEANED: "left by a compaction that did not end; the next start removes it",
+    SWAP: "left by a compaction that did not end (of Apache Kafka)",
+    DELETED: "deleted; the next start removes it",
+    TEMPORARY: "left by a write that did not end; the next start removes it",
+}
 
 
-def check_data_dir(data_dir: Path) -> list[Problem]:
-    """All problems of a broker's data directory, partition by partition.  Raises :class:`OSError`."""
-    problems: list[Problem] = []
-    ends: dict[checkpoints.TopicPartition, tuple[int, int]] = {}
-    for directory in sorted(path for path in data_dir.iterdir() if path.is_dir()):
-        key = _partition_of(directory.name)
-        if key is None or not any(directory.glob("*.log")):
-            continue
-        checker = _LogChecker(directory)
-        problems += checker.check()
-        ends[key] = checker.start, checker.end
-    problems += _check_checkpoints(data_dir, ends)
-    return problems
+def check_log(
+    directory: Path,
+    *,
+    report: Report | None = None,
+    clean: bool = False,
+    recovery_point: int = 0,
+    gaps: bool = True,
+    also: re.Pattern[str] | None = None,
+    on_progress: Progress | None = None,
+) -> LogCheck:
+    """Check the log in ``directory``.
+
+    ``clean``: the last stop was clean.  ``recovery_point``: everything below it must be on the disk,
+    whatever happened.  ``gaps``: offsets may be missing (the log is or was compacted).  ``also``:
+    names of other files that belong there.  Raises :class:`OSError`.
+    """
+    check = LogCheck(directory, report or Report(), clean, recovery_point, gaps, on_progress)
+    check.run(also)
+    return check
 
 
-def check_log(directory: Path) -> list[Problem]:
-    """All problems of one partition's directory.  Raises :class:`OSError`."""
-    return _LogChecker(directory).check()
+class LogCheck:
+    """One check; the offsets that were found are in ``start`` and ``end`` (both 0 without segments)."""
 
-
-def _partition_of(name: str) -> checkpoints.TopicPartition | None:
-    topic, dash, partition = name.rpartition("-")
-    return (topic, int(partition)) if dash and partition.isdigit() else None
-
-
-def _check_checkpoints(
-    data_dir: Path, ends: dict[checkpoints.TopicPartition, tuple[int, int]]
-) -> Iterator[Problem]:
-    for name in (checkpoints.RECOVERY_POINTS, checkpoints.HIGH_WATERMARKS, checkpoints.LOG_STARTS):
-        path = data_dir / name
-        if not path.exists():
-            continue
-        offsets = checkpoints.read_offsets(path)
-        if not offsets and path.stat().st_size > 4:
-            yield Problem(path, "cannot be read", serious=False)
-        for (topic, partition), offset in offsets.items():
-            start, end = ends.get((topic, partition), (0, offset))
-            if offset > end:
-                text = f"{topic}-{partition}: offset {offset} lies behind the log end {end}"
-                yield Problem(path, text, serious=True)
-            elif offset < 0 or (name == checkpoints.HIGH_WATERMARKS and 0 < offset < start):
-                yield Problem(path, f"{topic}-{partition}: offset {offset} lies below {start}", serious=False)
-
-
-class _LogChecker:
-    """Goes through one directory; ``start`` and ``end`` are the log's offsets afterwards."""
-
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        report: Report,
+        clean: bool,
+        recovery_point: int,
+        gaps: bool,
+        on_progress: Progress | None,
+    ) -> None:
         self.directory = directory
-        self.files = Files()
-        self.descriptors = Descriptors(self.files, 4)
-        self.problems: list[Problem] = []
+        self.report = report
         self.start = self.end = 0
-        self.last_epoch = -1
+        self._clean = clean
+        self._recovery_point = recovery_point
+        self._gaps = gaps
+        self._on_progress = on_progress
+        self._files = Files()
+        self._descriptors = Descriptors(self._files, 4)
+        self._epochs: LeaderEpochs | None = None
+        self._last_epoch = -1
+        self._expected = 0
+        self._told = 0
 
-    def check(self) -> list[Problem]:
-        names = self.files.listing(self.directory)
-        self._check_names(names)
-        epochs = self._read_epochs(names)
+    def run(self, also: re.Pattern[str] | None) -> None:
+        names = self._files.listing(self.directory)
+        self._check_names(names, also)
+        if checkpoints.PARTITION_METADATA in names:
+            self._check_metadata()
+        if epoch_file.FILE_NAME in names:
+            self._epochs = self._read_epochs()
         bases = sorted(o for n in names if n.endswith(LOG) and (o := offset_of(n)) is not None)
         segments = [
-            Segment(self.directory, base, names[file_name(base, LOG)], self.files, self.descriptors)
+            Segment(self.directory, base, names[file_name(base, LOG)], self._files, self._descriptors)
             for base in bases
         ]
-        known = self._read_holes(names)
-        place_holes(segments, known)
+        self.report.partitions += 1
+        known = self._read_holes(names, segments)
+        snapshots = SnapshotChecker(self.directory, names, self._files)
         if segments:
-            self.start = self.end = bases[0]
+            self.start = self.end = self._expected = bases[0]
         for i, segment in enumerate(segments):
-            self._check_segment(segment, bases[i + 1] if i + 1 < len(bases) else None, epochs, known)
-        for offset in sorted(o for n in names if n.endswith(SNAPSHOT) and (o := offset_of(n)) is not None):
-            self._check_snapshot(offset)
-        if epochs is not None and epochs.latest is not None and epochs.latest < self.last_epoch:
-            text = f"latest epoch {epochs.latest} is below that of the records, {self.last_epoch}"
-            self._note(self.directory / epoch_file.FILE_NAME, text)
-        return self.problems
+            upper = bases[i + 1] if i + 1 < len(bases) else None
+            self._check_segment(segment, upper, known, snapshots)
+        for path, what in snapshots.faults(self.end):
+            self._repairable(path, what)
+        if self._last_epoch >= 0 and (
+            self._epochs is None or self._epochs.latest is None or self._epochs.latest < self._last_epoch
+        ):
+            latest = None if self._epochs is None else self._epochs.latest
+            what = f"the latest leader epoch is {self._last_epoch} in the records, {latest} here"
+            self._repairable(self.directory / epoch_file.FILE_NAME, what)
 
-    def _error(self, path: Path | str, text: str, position: int | None = None) -> None:
-        self.problems.append(Problem(Path(path), text, serious=True, position=position))
+    def _repairable(self, path: Path | str, what: str, position: int | None = None) -> None:
+        """What the next start puts right, and only a crash may leave."""
+        (self.report.problem if self._clean else self.report.note)(path, what, position)
 
-    def _note(self, path: Path | str, text: str, position: int | None = None) -> None:
-        self.problems.append(Problem(Path(path), text, serious=False, position=position))
+    # -- the small files
 
-    # -- the directory
-
-    def _check_names(self, names: dict[str, int]) -> None:
+    def _check_names(self, names: dict[str, int], also: re.Pattern[str] | None) -> None:
         for name in sorted(names):
             path = self.directory / name
-            if name.endswith((CLEANED, ".tmp")) or name == replacing.COMMIT:
-                self._note(path, "left over from an interrupted step")
-            elif name.endswith((INDEX, TIME_INDEX)):
-                offset = offset_of(name)
-                if offset is None or file_name(offset, LOG) not in names:
-                    self._note(path, "an index without its .log file")
-            elif name.endswith(DELETED):
-                self._note(path, "deleted, but still there")
-        if (
-            checkpoints.PARTITION_METADATA in names
-            and checkpoints.read_partition_metadata(self.directory) is None
-        ):
-            self._note(self.directory / checkpoints.PARTITION_METADATA, "cannot be read")
+            left = next((what for suffix, what in _LEFT.items() if name.endswith(suffix)), None)
+            if left is not None:
+                self.report.note(path, left)
+            elif name == replacing.COMMIT:
+                self.report.note(path, "compacted segments are being put in place; the next start ends it")
+            elif _OURS.fullmatch(name):
+                if name.endswith((INDEX, TIME_INDEX)) and f"{name[:20]}{LOG}" not in names:
+                    self._repairable(path, "an index without its .log file")
+            elif name not in _OTHERS and (also is None or not also.fullmatch(name)):
+                self.report.note(path, "nothing that belongs here")
 
-    def _read_epochs(self, names: dict[str, int]) -> LeaderEpochs | None:
-        if epoch_file.FILE_NAME not in names:
-            return None
+    def _check_metadata(self) -> None:
+        path = self.directory / checkpoints.PARTITION_METADATA
+        try:
+            checkpoints.parse_partition_metadata(self._files.read_all(path))
+        except ValueError as error:
+            self._repairable(path, f"cannot be read: {error}")
+
+    def _read_epochs(self) -> LeaderEpochs | None:
         path = self.directory / epoch_file.FILE_NAME
         try:
-            return LeaderEpochs.decode(self.files.read_all(path))
-        except ValueError as e:
-            self._note(path, f"cannot be read: {e}")
+            return LeaderEpochs.decode(self._files.read_all(path))
+        except ValueError as error:
+            self._repairable(path, f"cannot be read: {error}")
             return None
 
-    def _read_holes(self, names: dict[str, int]) -> list[Hole]:
+    def _read_holes(self, names: dict[str, int], segments: list[Segment]) -> list[Hole]:
         if hole_file.FILE_NAME not in names:
             return []
-        holes = hole_file.decode(self.files.read_all(self.directory / hole_file.FILE_NAME))
+        path = self.directory / hole_file.FILE_NAME
+        data = self._files.read_all(path)
+        holes = hole_file.decode(data)
+        if hole_file.encode(holes) != data:
+            self._repairable(path, "not every line is a hole")
+        sizes = {segment.base_offset: segment.size for segment in segments}
+        kept = []
         for hole in holes:
-            self._hole(hole, "known damage")
-        return holes
+            if hole.end_position > sizes.get(hole.segment, -1):
+                self._repairable(path, f"no bytes {hole.position} to {hole.end_position} in {hole.segment}")
+            else:
+                kept.append(hole)
+                self._hole(hole, "known damage")
+        place_holes(segments, kept)
+        return kept
 
     def _hole(self, hole: Hole, what: str) -> None:
-        self._error(
-            self.directory / file_name(hole.segment, LOG),
-            f"{what}: offsets {hole.first_offset} to {hole.next_offset - 1} are lost, "
-            f"{hole.end_position - hole.position} bytes: {hole.reason}",
-            hole.position,
-        )
+        path = self.directory / file_name(hole.segment, LOG)
+        lost = f"offsets {hole.first_offset} to {hole.next_offset - 1} are lost"
+        size = hole.end_position - hole.position
+        self.report.problem(path, f"{what}: {lost}, {size} bytes: {hole.reason}", hole.position)
 
     # -- one segment
 
     def _check_segment(
-        self, segment: Segment, upper: int | None, epochs: LeaderEpochs | None, known: Sequence[Hole]
+        self, segment: Segment, upper: int | None, known: list[Hole], snapshots: SnapshotChecker
     ) -> None:
         limits = Limits(
             segment=segment.base_offset,
             sealed=upper is not None,
-            epochs=epochs or LeaderEpochs(),
-            anchors=read_anchors(segment, self.files),
-            known=list(known),
+            epochs=self._epochs or LeaderEpochs(),
+            anchors=read_anchors(segment, self._files),
+            known=known,
         )
         if upper is not None:
             limits.upper = upper
-        source = Source(self.files, segment.descriptor().fd, segment.size)
-        batches: dict[int, tuple[int, int]] = {}  # position -> (last offset, largest timestamp so far)
-        largest = -1
+        self.report.segments += 1
+        self.report.bytes += segment.size
+        source = Source(self._files, segment.descriptor().fd, segment.size)
+        # New entries are written in groups: after a kill the active segment's are behind as a rule.
+        indexes = IndexChecker(segment, self._files, behind=upper is None and not self._clean)
+        self._told = 0
 
         def on_batch(position: int, header: BatchHeader) -> None:
-            nonlocal largest
-            largest = max(largest, header.max_timestamp)
-            batches[position] = header.last_offset, largest
-            self._check_batch(segment, source, position, header, epochs)
+            self._check_offsets(segment, position, header, known)
+            self._check_epoch(segment, position, header)
+            self._check_records(segment, position, header, bytes(source.view(position, header.size)))
+            indexes.note(position, header)
+            snapshots.note(header)
+            self._tell(position)
 
-        result = scan(source, limits, expected=segment.base_offset, on_batch=on_batch)
-        for hole in result.holes:
-            if not covered(known, hole):
-                self._hole(hole, "damage")
-        self.end = self._segment_end(segment, result, upper, known)
-        self._check_indexes(segment, batches)
+        # A tail that is known to be damaged ends a scan; what lies behind it is scanned on its own.
+        start, expected = 0, segment.base_offset
+        while True:
+            result = scan(source, limits, start=start, expected=expected, on_batch=on_batch)
+            for hole in result.holes:
+                if not covered(known, hole):
+                    self._hole(hole, "damage")
+                self._expected = max(self._expected, hole.next_offset)
+            tail = next((h for h in segment.holes if h.position == result.end < h.end_position), None)
+            if result.torn is None or tail is None:
+                break
+            start, expected = tail.end_position, tail.next_offset
+            self._expected = max(self._expected, expected)
+        self._end_segment(segment, result.end, result.next_offset, result.torn, upper)
+        self._tell(segment.size, last=True)
+        for path, what in indexes.faults():
+            self._repairable_above(self.end, path, what)
 
-    def _segment_end(self, segment: Segment, result: Result, upper: int | None, known: Sequence[Hole]) -> int:
-        if result.torn is None:
-            return result.next_offset
-        tail = Hole(
-            first_offset=result.next_offset,
-            next_offset=upper if upper is not None else result.next_offset,
-            segment=segment.base_offset,
-            position=result.end,
-            end_position=segment.size,
-            reason=result.torn,
-        )
-        if covered(known, tail):
-            return max((h.next_offset for h in known if h.position == tail.position), default=self.end)
-        if upper is not None:
-            self._hole(tail, "damage at the end")
-            return upper
-        self._note(segment.path, f"torn tail, {segment.size - result.end} bytes: {result.torn}", result.end)
-        return result.next_offset
-
-    def _check_batch(
-        self,
-        segment: Segment,
-        source: Source,
-        position: int,
-        header: BatchHeader,
-        epochs: LeaderEpochs | None,
+    def _repairable_above(
+        self, offset: int, path: Path | str, what: str, position: int | None = None
     ) -> None:
-        self.last_epoch = max(self.last_epoch, header.leader_epoch)
-        epoch = epochs.epoch_for(header.base_offset) if epochs is not None else None
+        """A note only if ``offset`` was not known to be on the disk."""
+        if offset > self._recovery_point:
+            self._repairable(path, what, position)
+        else:
+            self.report.problem(path, what, position)
+
+    def _end_segment(
+        self, segment: Segment, position: int, offset: int, torn: str | None, upper: int | None
+    ) -> None:
+        if torn is None:
+            self.end = max(offset, self._expected)
+            if upper is not None and self.end < upper:
+                self._missing(segment.path, self.end, upper, segment.size)
+        elif upper is not None:
+            self._hole(
+                Hole(
+                    first_offset=offset, next_offset=upper, segment=segment.base_offset,
+                    position=position, end_position=segment.size, reason=torn,
+                ),
+                "damage at the end",
+            )  # fmt: skip
+        else:
+            self.end = offset
+            what = f"torn tail from offset {offset} on, {segment.size - position} bytes: {torn}"
+            self._repairable(segment.path, what, position)
+        if upper is not None:
+            self.end = self._expected = upper
+
+    def _missing(self, path: str, first: int, after: int, position: int) -> None:
+        if not self._gaps:
+            what = f"offsets {first} to {after - 1} are missing; only compaction leaves such gaps"
+            self.report.problem(path, what, position)
+
+    def _check_offsets(self, segment: Segment, position: int, header: BatchHeader, known: list[Hole]) -> None:
+        expected, self._expected = self._expected, header.next_offset
+        if header.base_offset > expected and not any(
+            h.first_offset <= expected and header.base_offset <= h.next_offset for h in known
+        ):
+            self._missing(segment.path, expected, header.base_offset, position)
+
+    def _check_epoch(self, segment: Segment, position: int, header: BatchHeader) -> None:
+        self._last_epoch = max(self._last_epoch, header.leader_epoch)
+        epoch = None if self._epochs is None else self._epochs.epoch_for(header.base_offset)
         if epoch is not None and epoch != header.leader_epoch:
-            text = f"leader epoch {header.leader_epoch}, but {epoch} in the checkpoint"
-            self._note(segment.path, text, position)
+            found = f"leader epoch {header.leader_epoch} at offset {header.base_offset}"
+            what = f"{found}, {epoch} in the checkpoint"
+            self._repairable_above(header.next_offset, segment.path, what, position)
+
+    def _check_records(self, segment: Segment, position: int, header: BatchHeader, batch: bytes) -> None:
+        self.report.batches += 1
         try:
-            offsets = [record.offset for record in iter_records(bytes(source.view(position, header.size)))]
-        except BatchError as e:
-            self._error(segment.path, f"records of a batch cannot be read: {e}", position)
+            offsets = [record.offset for record in iter_records(batch)]
+        except BatchError as error:
+            self.report.problem(segment.path, f"records of a batch cannot be read: {error}", position)
             return
-        if len(offsets) != header.record_count or any(a >= b for a, b in pairwise(offsets)):
-            self._error(segment.path, f"{len(offsets)} records where {header.record_count} are due", position)
-        if offsets and not header.base_offset <= offsets[0] <= offsets[-1] <= header.last_offset:
-            self._error(segment.path, "records lie outside their batch's offsets", position)
+        self.report.records += len(offsets)
+        if any(a >= b for a, b in pairwise(offsets)):
+            self.report.problem(segment.path, "offsets of a batch's records do not rise", position)
+        elif offsets and not header.base_offset <= offsets[0] <= offsets[-1] <= header.last_offset:
+            self.report.problem(segment.path, "records lie outside their batch's offsets", position)
 
-    def _check_indexes(self, segment: Segment, batches: dict[int, tuple[int, int]]) -> None:
-        index = self._read_index(segment, INDEX, lambda data: OffsetIndex.decode(data, segment.size))
-        if index is not None:
-            for relative, position in zip(index.offsets, index.positions, strict=True):
-                if any(h.position <= position < h.end_position for h in segment.holes):
-                    continue
-                if batches.get(position, (-1, -1))[0] != segment.base_offset + relative:
-                    self._note(segment.file(INDEX), f"no batch ends with {relative} at {position}")
-                    break
-        times = self._read_index(segment, TIME_INDEX, TimeIndex.decode)
-        if times is not None:
-            by_offset = dict(batches.values())
-            for relative, timestamp in zip(times.offsets, times.timestamps, strict=True):
-                found = by_offset.get(segment.base_offset + relative)
-                if found is not None and found != timestamp:
-                    text = f"largest timestamp up to {relative} is {found}, not {timestamp}"
-                    self._note(segment.file(TIME_INDEX), text)
-                    break
-
-    def _read_index(self, segment: Segment, suffix: str, decode: Callable[[bytes], I | None]) -> I | None:
-        path = Path(segment.file(suffix))
-        try:
-            index = decode(self.files.read_all(path))
-        except FileNotFoundError:
-            return None  # of the active segment after a crash; made anew for any other
-        if index is None:
-            self._note(path, "not sound")
-        return index
-
-    def _check_snapshot(self, offset: int) -> None:
-        path = self.directory / file_name(offset, SNAPSHOT)
-        try:
-            states = decode_snapshot(self.files.read_all(path), offset)
-        except SnapshotError as e:
-            self._note(path, f"not readable: {e}")
-            return
-        for entry in states:
-            if any(span.last_offset >= offset for span in entry.window):
-                self._note(path, f"producer {entry.producer_id} has batches behind the snapshot")
-        if offset > self.end:
-            self._note(path, f"behind the log end {self.end}")
+    def _tell(self, position: int, *, last: bool = False) -> None:
+        if self._on_progress is not None and (last or position - self._told >= _PROGRESS_STEP):
+            self._on_progress(position - self._told)
+            self._told = position

@@ -42,16 +42,19 @@ def read_offsets(path: Path, files: Files = _FILES) -> dict[TopicPartition, int]
     except FileNotFoundError:
         return {}
     try:
-        return _parse_offsets(data.decode("utf-8"))
+        return parse_offsets(data)
     except ValueError as e:
         log.warning("checkpoint ignored: it cannot be read: file=%s error=%s", path, e)
         return {}
 
 
-def _parse_offsets(text: str) -> dict[TopicPartition, int]:
-    lines = text.split("\n")
+def parse_offsets(data: bytes) -> dict[TopicPartition, int]:
+    """The offsets in the content of a checkpoint file.  Raises :class:`ValueError`."""
+    lines = data.decode("utf-8").split("\n")
     if lines[0] != "0":
         raise ValueError(f"version is not 0: {lines[0][:20]!r}")
+    if len(lines) < 2:
+        raise ValueError("no number of entries")
     count = int(lines[1])
     offsets: dict[TopicPartition, int] = {}
     for line in lines[2 : 2 + count]:
@@ -88,13 +91,20 @@ def read_partition_metadata(directory: Path, files: Files = _FILES) -> bytes | N
     """The topic id of a partition's directory; None when the file is missing or not one."""
     path = directory / PARTITION_METADATA
     try:
-        fields = _properties(files.read_all(path), ":")
-        return parse_uuid(fields["topic_id"])
+        return parse_partition_metadata(files.read_all(path))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError) as e:
+    except ValueError as e:
         log.warning("partition metadata ignored: it cannot be read: file=%s error=%s", path, e)
         return None
+
+
+def parse_partition_metadata(data: bytes) -> bytes:
+    """The topic id in the content of a ``partition.metadata`` file.  Raises :class:`ValueError`."""
+    fields = _properties(data, ":")
+    if "topic_id" not in fields:
+        raise ValueError("no topic_id")
+    return parse_uuid(fields["topic_id"])
 
 
 def write_partition_metadata(directory: Path, topic_id: bytes, files: Files = _FILES) -> None:
