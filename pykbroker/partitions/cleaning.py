@@ -65,7 +65,7 @@ class Cleaner:
     def _dirtiest(self) -> Partition | None:
         best: tuple[float, Partition | None] = (0.0, None)
         for partition in self._partitions:
-            if not partition.config.compacted or partition.closed:
+            if not partition.config.compacted or partition.closed or partition.needed_from is not None:
                 continue
             if self._idle_until.get(partition, 0) > self._clock.time_ms():
                 continue

@@ -11,7 +11,7 @@ settings; :meth:`Partitions.open_all` still takes the image to begin with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ import trio
 
 from pykbroker.catalog.catalog import Catalog, Delta
 from pykbroker.catalog.image import Image, PartitionState, Topic
+from pykbroker.catalog.ingress import ingress_name
 from pykbroker.clock import Clock
 from pykbroker.config import TopicConfig
 from pykbroker.errors import ErrorCode, KafkaError
@@ -56,6 +57,8 @@ class Partitions:
         self._offline: dict[TopicPartition, str] = {}
         self._closed = False
         self._flusher = Flusher()
+        self.on_opened: Callable[[Partition], None] | None = None
+        """Told of each partition that is made or opened after the start."""
         self.upkeep = Upkeep(self, catalog, data_dir, clock, files or Files())
 
     def __iter__(self) -> Iterator[Partition]:
@@ -73,6 +76,10 @@ class Partitions:
         """
         found = self._open.get((topic, index))
         return found if found is not None else self._first_use(topic, index)
+
+    def opened(self, topic: str, index: int) -> Partition | None:
+        """The partition, if it is open: it is not made."""
+        return self._open.get((topic, index))
 
     def get_by_id(self, topic_id: bytes, index: int) -> Partition:
         """As :meth:`get`; UNKNOWN_TOPIC_ID for an id that the catalog does not have."""
@@ -133,6 +140,8 @@ class Partitions:
         )
         partition.under_min_isr = _under_min_isr(state, config)
         self._open[topic.name, index] = partition
+        if self.on_opened is not None:
+            self.on_opened(partition)
         return partition
 
     async def open_all(self, image: Image, *, on_progress: Progress | None = None) -> None:
@@ -167,6 +176,10 @@ class Partitions:
             reconfigured = {name: self._image.topics[name] for name, _ in self._open}
         else:
             reconfigured = {topic.name: topic for topic in delta.reconfigured}
+            for topic in delta.reconfigured:
+                behind = self._image.topics.get(ingress_name(topic.topic_id))
+                if behind is not None:  # some of its settings are those of the topic
+                    reconfigured[behind.name] = behind
         for topic in reconfigured.values():
             self._reconfigure(topic)
 

@@ -73,6 +73,9 @@ class Partition(Acknowledging):
         """Whether acks=all has to be refused because too few replicas are in sync."""
         self.skipped_holes = 0
         """Reads that went on behind damage (``pykbroker.corruption.policy=skip``)."""
+        self.needed_from: Callable[[], int] | None = None
+        """The offset below which the broker itself has no use for the records any more, where it has one:
+        nothing from there on is deleted or compacted."""
         self.config = config
         self.set_config(config)
         log.epochs.assign(leader_epoch, log.log_end_offset)
@@ -119,6 +122,13 @@ class Partition(Acknowledging):
         unstable = self.log.producers.first_unstable_offset(self.high_watermark)
         return self.high_watermark if unstable is None else min(unstable, self.high_watermark)
 
+    @property
+    def deletable_end(self) -> int:
+        """Offset below which records may be deleted."""
+        if self.needed_from is None:
+            return self.high_watermark
+        return min(self.high_watermark, self.needed_from())
+
     def check_leader_epoch(self, epoch: int) -> None:
         """Hold a client's idea of the leader epoch against ours; -1 is "does not know".
 
@@ -164,7 +174,8 @@ class Partition(Acknowledging):
         The caller has checked their structure (:mod:`pykbroker.records.validate`); ``headers``, in
         order, spares parsing them again.  A writable buffer is changed in place (base offsets, leader
         epochs, append time).  ``internal`` appends (coordinators, the broker's own) keep their
-        timestamps and codec whatever the topic says.
+        timestamps and codec whatever the topic says, and their sequences are not looked at: the broker
+        compares them itself, and leaves some out.
 
         Raises :class:`KafkaError`: sequence errors (45, 47, 48, 87), KAFKA_STORAGE_ERROR (disk full, or a
         flush failed and none has succeeded since), NOT_LEADER_OR_FOLLOWER after :meth:`close`.
@@ -175,7 +186,7 @@ class Partition(Acknowledging):
             headers = [header for _, header in iter_headers(batches)]
         producers = self.log.producers
         for header in headers:
-            if header.producer_id >= 0 and not header.is_control:
+            if header.producer_id >= 0 and not header.is_control and not internal:
                 duplicate = producers.check(header)
                 if duplicate is not None:
                     return Appended(
@@ -280,12 +291,18 @@ class Partition(Acknowledging):
     def delete_records_before(self, offset: int) -> int:
         """Make records below ``offset`` (-1: the high watermark) unreadable; returns the log start.
 
-        Raises :class:`KafkaError` OFFSET_OUT_OF_RANGE above the high watermark or below -1.
+        What the broker still has to move is not deleted: -1 leaves it.  Raises :class:`KafkaError`:
+        OFFSET_OUT_OF_RANGE above the high watermark or below -1, POLICY_VIOLATION for what is not moved.
         """
+        end = self.deletable_end
         if offset == -1:
-            offset = self.high_watermark
+            offset = end
         if not 0 <= offset <= self.high_watermark:
             raise OffsetOutOfRange(offset, self.log.log_start_offset, self.high_watermark)
+        if offset > end:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION, f"Records from offset {end} on are still to be forwarded"
+            )
         if offset > self.log.log_start_offset:
             self.log.advance_log_start(offset)
             self._disturb()

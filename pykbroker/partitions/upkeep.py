@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pykbroker.catalog.catalog import Catalog
+from pykbroker.catalog.ingress import INGRESS_PREFIX
 from pykbroker.clock import Clock
 from pykbroker.log import checkpoints
 from pykbroker.log.checkpoints import TopicPartition
@@ -51,6 +52,8 @@ class Upkeep:
         self._written: dict[str, dict[TopicPartition, int]] = {}
         self._writing = trio.Lock()
         self._outdated = trio.Event()
+        self.is_producer_needed: Callable[[int], bool] = lambda producer_id: False
+        """Whether the broker itself still relies on what partitions remember of a producer id."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -93,7 +96,9 @@ class Upkeep:
     def _apply_retention(self, partition: Partition) -> None:
         now_ms = self._clock.time_ms()
         try:
-            files = partition.log.delete_expired(now_ms, partition.high_watermark)
+            if partition.needed_from is not None:
+                _let_go(partition)
+            files = partition.log.delete_expired(now_ms, partition.deletable_end)
         except (OSError, StorageError) as error:
             log.error("retention failed: partition=%r: %s", partition, error)
             return
@@ -130,7 +135,7 @@ class Upkeep:
         after_ms = self._catalog.broker_config.producer_id_expiration_ms
 
         def expire(partition: Partition) -> None:
-            partition.log.producers.expire(now_ms, after_ms)
+            partition.log.producers.expire(now_ms, after_ms, self.is_producer_needed)
 
         await self._each(expire)
 
@@ -190,6 +195,21 @@ class Upkeep:
                 log.error("checkpoint not written: file=%s: %s", name, error)
             else:
                 self._written[name] = offsets
+
+
+def _let_go(partition: Partition) -> None:
+    """Give up the segments that only the broker itself needed, and needs no more.
+
+    Those are the segments of an ingress log, and of an exchange that does not keep what it has forwarded.
+    """
+    config = partition.config
+    if (config.pykbroker_exchange_type and not config.pykbroker_exchange_keep) or partition.topic.startswith(
+        INGRESS_PREFIX
+    ):
+        end = partition.deletable_end
+        start = max((base for base in partition.log.segments() if base <= end), default=0)
+        if start > partition.log_start_offset:
+            partition.delete_records_before(start)
 
 
 def _recovery_point(partition: Partition) -> int:

@@ -25,7 +25,7 @@ Deviation from the first plan: ``check`` takes no time, since no answer depends 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -198,12 +198,17 @@ class ProducerStates:
             del self._ended[first]
         return min((*self._open, *self._ended), default=None)
 
-    def expire(self, now_ms: int, expiration_ms: int) -> int:
-        """Forget ids idle for ``expiration_ms``, open transactions excepted; returns how many."""
+    def expire(
+        self, now_ms: int, expiration_ms: int, is_needed: Callable[[int], bool] = lambda producer_id: False
+    ) -> int:
+        """Forget ids idle for ``expiration_ms``, open transactions and those that somebody needs excepted;
+        returns how many."""
         idle = [
             entry.producer_id
             for entry in self._entries.values()
-            if entry.open_since is None and now_ms - entry.seen_ms >= expiration_ms
+            if entry.open_since is None
+            and now_ms - entry.seen_ms >= expiration_ms
+            and not is_needed(entry.producer_id)
         ]
         for producer_id in idle:
             del self._entries[producer_id]
