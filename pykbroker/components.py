@@ -16,8 +16,9 @@ imported from ``pykbroker``::
         return [Component("by-length", lambda build: ByLength())]
 
 What a method may do: it is called on the broker's only thread, and everything else waits meanwhile.
-It must not wait for anything.  A call that takes more than 100 ms is named in the log with its stack.
-What happens when it raises is said at each method; no acknowledged record is lost by it.
+It must not wait for anything, unless its description says that it may be ``async``.  A call that takes
+more than 100 ms is named in the log with its stack.  What happens when it raises is said at each method;
+no acknowledged record is lost by it.
 """
 
 from __future__ import annotations
@@ -318,11 +319,14 @@ class RecordError:
 class Validator(Protocol):
     """Lets batches in, or not; named by ``pykbroker.validators``."""
 
-    def check(self, ctx: ValidationContext) -> Iterable[RecordError]:
-        """What is wrong with the batch; nothing: it may come in.
+    def check(
+        self, ctx: ValidationContext
+    ) -> Iterable[RecordError] | None | Awaitable[Iterable[RecordError] | None]:
+        """What is wrong with the batch; nothing, or None: it may come in.
 
         Called once per batch, before it gets offsets.  Any error refuses the whole batch with
         INVALID_RECORD and these messages.  Raising refuses it too, with UNKNOWN_SERVER_ERROR.
+        May be ``async``; then it is cancelled after ``pykbroker.plugin.timeout.ms``, which is raising.
         """
         ...
 
@@ -343,12 +347,15 @@ class InterceptContext:
 class Interceptor(Protocol):
     """Changes batches as they come in; named by ``pykbroker.interceptors``."""
 
-    def intercept(self, ctx: InterceptContext) -> Sequence[RecordData] | None:
+    def intercept(
+        self, ctx: InterceptContext
+    ) -> Sequence[RecordData] | None | Awaitable[Sequence[RecordData] | None]:
         """The records to store in place of these, or None: as they are.
 
         Called once per batch, before the validators: what is checked is what is stored.  There must be
         as many as before, or sequences and offsets would no longer fit: another number counts as
         raising.  Raising refuses the batch with UNKNOWN_SERVER_ERROR, and nothing of it is stored.
+        May be ``async``, as a validator's ``check``.
         """
         ...
 

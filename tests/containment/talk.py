@@ -15,12 +15,18 @@ from pykbroker.protocol.messages.create_topics import (
 )
 from pykbroker.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from pykbroker.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from pykbroker.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from pykbroker.protocol.messages.incremental_alter_configs import (
     AlterableConfig,
     AlterConfigsResource,
     AlterConfigsResourceResponse,
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
+)
+from pykbroker.protocol.messages.join_group import (
+    JoinGroupRequest,
+    JoinGroupRequestProtocol,
+    JoinGroupResponse,
 )
 from pykbroker.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from pykbroker.protocol.messages.produce import (
@@ -118,6 +124,19 @@ class Talk:
         request = MetadataRequest(topics=[MetadataRequestTopic(name=topic)], allow_auto_topic_creation=True)
         (answer,) = self.client.call(request, MetadataResponse, 9).topics
         return answer.error_code
+
+    def join(self, group: str) -> None:
+        """Make the group's coordinator and become its first member, up to the point where others wait."""
+        self.client.call(FindCoordinatorRequest(key=group), FindCoordinatorResponse, 3)
+        request = JoinGroupRequest(
+            group_id=group,
+            session_timeout_ms=30_000,
+            rebalance_timeout_ms=1000,
+            member_id="",
+            protocol_type="consumer",
+            protocols=[JoinGroupRequestProtocol(name="range", metadata=b"\0\0\0\0\0\0\0\0\0\0")],
+        )
+        assert self.client.call(request, JoinGroupResponse, 3).error_code == 0
 
     def delete(self, topic: str) -> None:
         """Delete a topic."""
