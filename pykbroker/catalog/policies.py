@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, SetSettings, SetTopicConfig
+from pykbroker.catalog.bindings import render
+from pykbroker.catalog.changes import (
+    AddPartitions,
+    Change,
+    CreateTopic,
+    SetExchange,
+    SetSettings,
+    SetTopicConfig,
+)
+from pykbroker.catalog.exchanges import BINDINGS
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image, Topic
 from pykbroker.components import (
     CONFIG_POLICY,
@@ -64,8 +73,12 @@ class Policies:
     def check_alteration(self, image: Image, change: Change) -> None:
         """Ask about other settings of a topic, a group, or brokers."""
         if isinstance(change, SetTopicConfig):
-            before, after = image.topics[change.name].overrides, change.overrides
+            before, after = _with_bindings(image, change.name, change.overrides)
             resource = RESOURCES[TOPIC]
+        elif isinstance(change, SetExchange) and (change.bind or change.unbind or change.replace):
+            before, _ = _with_bindings(image, change.name, {})
+            bound = change.applied_to(image.exchanges.get(change.name)).bindings
+            after, resource = {**before, BINDINGS: render(bound)}, RESOURCES[TOPIC]
         elif isinstance(change, SetSettings):
             before, after = image.settings_of(change.resource_type, change.name).values, change.values
             resource = RESOURCES[change.resource_type]
@@ -91,6 +104,15 @@ class Policies:
                     ErrorCode.POLICY_VIOLATION,
                     f"a {kind} of plugin {problem.plugin} was left out at start: {problem.message}",
                 )
+
+
+def _with_bindings(
+    image: Image, name: str, after: Mapping[str, str]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The topic's own settings now, and ``after``, both with the bindings that it has, if any."""
+    now, exchange = image.topics[name].overrides, image.exchange(name)
+    bound = {BINDINGS: render(exchange.bindings)} if exchange is not None and exchange.bindings else {}
+    return {**now, **bound}, {**after, **bound}
 
 
 def _ask(guard: Guard, check: Callable[[C], None], ctx: C) -> None:

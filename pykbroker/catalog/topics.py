@@ -6,6 +6,7 @@ one proposal (one sync), what cannot gets its own error.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -180,7 +181,8 @@ class TopicAdmin:
         overrides, exchange = self._catalog.exchange_rules.creation(image, new.name, given)
         change = CreateTopic(name=new.name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
         if self._policies is not None:
-            self._policies.check_creation(change, automatic=new.automatic)
+            asked = dataclasses.replace(change, overrides=given)  # with bindings, as the client says it
+            self._policies.check_creation(asked, automatic=new.automatic)
         return [change, *ingress.created_with(change), *exchange], lambda after: after.topics[new.name]
 
     def _deletion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,10 +13,21 @@ from pykbroker.catalog.exchange import Exchange
 from pykbroker.catalog.exchanges import ALTERNATE, BINDINGS, TYPE, described_overrides, reaching
 from pykbroker.catalog.image import TOPIC, Topic
 from pykbroker.catalog.memory import MemoryCatalog
+from pykbroker.catalog.policies import Policies
 from pykbroker.catalog.topics import NewTopic, TopicAdmin
-from pykbroker.components import Binding
+from pykbroker.components import (
+    Binding,
+    Component,
+    ConfigPolicy,
+    ConfigPolicyContext,
+    PolicyViolation,
+    TopicPolicy,
+    TopicPolicyContext,
+)
 from pykbroker.config import BrokerConfig
 from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.hookspecs import hookimpl
+from pykbroker.plugins import Plugins
 
 
 class Types:
@@ -365,3 +377,54 @@ async def test_subscribers_hear_of_what_was_rebound(world: World) -> None:
     await world.alter("entry", Step("retention.ms", Operation.SET, "5"))
     await world.delete("entry")
     assert heard == [("entry",), (), ("entry",)]
+
+
+class OnlyToA:
+    """A config policy, and a topic policy: nothing but "a" may be bound; remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Mapping[str, str], Mapping[str, str]]] = []
+
+    def check(self, ctx: ConfigPolicyContext | TopicPolicyContext) -> None:
+        after = ctx.settings if isinstance(ctx, TopicPolicyContext) else ctx.after
+        if isinstance(ctx, ConfigPolicyContext):
+            self.shown.append((ctx.before, ctx.after))
+        if any(each["to"] != "a" for each in json.loads(after.get(BINDINGS, "[]"))):
+            raise PolicyViolation("only a")
+
+    @hookimpl
+    def pykbroker_register_config_policies(self) -> Sequence[Component[ConfigPolicy]]:
+        return [Component("only-a", lambda build: self)]
+
+    @hookimpl
+    def pykbroker_register_topic_policies(self) -> Sequence[Component[TopicPolicy]]:
+        return [Component("only-a", lambda build: self)]
+
+
+async def test_policies_see_bindings(world: World) -> None:
+    policy = OnlyToA()
+    plugins = Plugins.load(BrokerConfig(), extra=[policy])
+    try:
+        policies = Policies(plugins)
+        world.admin = TopicAdmin(world.catalog, policies)
+        error = await world.make("new", type="any", bindings=as_json(B))
+        assert error is not None
+        assert (error.code, str(error)) == (ErrorCode.POLICY_VIOLATION, "only a")
+        assert await world.make("new", type="any", bindings=as_json(A)) is None
+        for step, refused in [
+            (Step(BINDINGS, Operation.APPEND, as_json(B)), True),
+            (Step(BINDINGS, Operation.SUBTRACT, as_json(A)), False),
+            (Step(ALTERNATE, Operation.SET, "entry"), False),
+        ]:
+            wanted = Alteration(resource_type=TOPIC, name="new", steps=[step])
+            (result,) = await alter(world.catalog, [wanted], policies=policies)
+            assert (result is not None) is refused
+    finally:
+        plugins.close()
+    bound, unbound = {TYPE: "any", BINDINGS: '[{"to":"a"}]'}, {TYPE: "any", BINDINGS: "[]"}
+    # a decision to change nothing is made again on what is durable, so the first comes twice
+    assert [each for each, _ in itertools.groupby(policy.shown)] == [
+        (bound, {TYPE: "any", BINDINGS: '[{"to":"a"},{"to":"b","key":"k"}]'}),
+        (bound, unbound),
+        ({TYPE: "any"}, {TYPE: "any", ALTERNATE: "entry"}),
+    ]
