@@ -321,7 +321,7 @@ class Validator(Protocol):
 
     def check(
         self, ctx: ValidationContext
-    ) -> Iterable[RecordError] | None | Awaitable[Iterable[RecordError] | None]:
+    ) -> Iterable[RecordError] | Awaitable[Iterable[RecordError] | None] | None:
         """What is wrong with the batch; nothing, or None: it may come in.
 
         Called once per batch, before it gets offsets.  Any error refuses the whole batch with
@@ -349,7 +349,7 @@ class Interceptor(Protocol):
 
     def intercept(
         self, ctx: InterceptContext
-    ) -> Sequence[RecordData] | None | Awaitable[Sequence[RecordData] | None]:
+    ) -> Sequence[RecordData] | Awaitable[Sequence[RecordData] | None] | None:
         """The records to store in place of these, or None: as they are.
 
         Called once per batch, before the validators: what is checked is what is stored.  There must be
