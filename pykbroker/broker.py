@@ -37,11 +37,14 @@ from pykbroker.clock import Clock, SystemClock
 from pykbroker.config import BrokerConfig, ConfigError, Endpoint
 from pykbroker.errors import KafkaError
 from pykbroker.events import BrokerStarted
+from pykbroker.forwarding.service import Forwarding
 from pykbroker.groups.service import GroupCoordinator
 from pykbroker.log import checkpoints
 from pykbroker.partitions.admission import Admission
 from pykbroker.partitions.manager import Partitions
 from pykbroker.plugins import Plugins
+from pykbroker.routing import Routes
+from pykbroker.routing.compiled import PluginCompiler
 from pykbroker.server import Faults, Server, ServerLimits
 
 __all__ = ["Broker", "StartError", "cause_of"]
@@ -178,6 +181,8 @@ class Broker:
         plugins.reconfigure(catalog.broker_config)
         catalog.exchange_rules.types = PluginExchangeTypes(plugins)
         catalog.subscribe(lambda delta: _tell(plugins, catalog, delta))
+        routes = Routes(PluginCompiler(plugins), catalog.image)
+        catalog.subscribe(lambda delta: routes.follow(delta.after))
         if not clean:
             log.warning("the last stop was not clean: logs are recovered, leader epochs rise")
         await catalog.update(lambda image: self._registration(image, elect=not clean))
@@ -190,6 +195,14 @@ class Broker:
             catalog.subscribe(tell_topics)
         policies = Policies(plugins)
         topics = TopicAdmin(catalog, policies)
+        producer_ids = ProducerIds(catalog)
+        on_appended = plugins.listeners("pykbroker_records_appended")
+        forwarding = Forwarding(
+            clock, catalog, topics, partitions, producer_ids, plugins, routes, on_appended
+        )
+        catalog.subscribe(forwarding.on_delta)
+        catalog.exchange_rules.boundaries = forwarding.boundaries
+        catalog.exchange_rules.passed = forwarding.passed
         self._services = Services(
             config=config,
             clock=clock,
@@ -199,12 +212,13 @@ class Broker:
             groups=GroupCoordinator(
                 config, clock, catalog, topics, partitions, _guests.group_changes(plugins)
             ),
-            producer_ids=ProducerIds(catalog),
+            producer_ids=producer_ids,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots),
             plugins=plugins,
             policies=policies,
             admission=admission.topics,
-            on_appended=plugins.listeners("pykbroker_records_appended"),
+            forwarding=forwarding,
+            on_appended=on_appended,
         )
 
     def _registration(self, image: Image, *, elect: bool) -> list[RegisterBroker | Elect]:
@@ -256,6 +270,8 @@ class Broker:
         async with trio.open_nursery() as upkeep:
             await upkeep.start(services.partitions.run)
             await upkeep.start(services.groups.run)
+            assert services.forwarding is not None
+            await upkeep.start(services.forwarding.run)
             async with trio.open_nursery() as front:
                 for sock in sockets:
                     sock.listen(self.config.socket_listen_backlog_size)
@@ -268,6 +284,7 @@ class Broker:
                 # First, so that members that wait for a rebalance are told, and hold nothing up.
                 await services.groups.shutdown()
                 await server.drain(self.clock.monotonic() + DRAIN_S)
+                await services.forwarding.shutdown()
             upkeep.cancel_scope.cancel()
         await services.partitions.shutdown()
         assert self._catalog is not None

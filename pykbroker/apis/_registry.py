@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pykbroker.clock import Clock
     from pykbroker.config import BrokerConfig
     from pykbroker.events import RecordsAppended
+    from pykbroker.forwarding.service import Forwarding
     from pykbroker.groups.service import GroupCoordinator
     from pykbroker.partitions.admission import Pipeline
     from pykbroker.partitions.manager import Partitions
@@ -57,6 +58,8 @@ class Services:
     """Who must agree when settings are altered."""
     admission: Mapping[str | bytes, Pipeline] = field(default_factory=dict)
     """What batches have to pass, by topic name and by id; only topics that name plugins are here."""
+    forwarding: Forwarding | None = None
+    """What moves records: out of exchanges, and to topics with a partitioner."""
     on_appended: Callable[[RecordsAppended], None] | None = None
     """Who wants to hear of every batch that a client appends, if anybody."""
 

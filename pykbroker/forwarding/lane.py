@@ -75,6 +75,7 @@ class Counters:
     records: int = 0
     copies: int = 0
     unroutable: int = 0
+    refused: int = 0
     dead_letters: int = 0
     dropped: int = 0
 

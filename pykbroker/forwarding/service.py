@@ -2,31 +2,72 @@
 
 Life: construct, subscribe :meth:`Forwarding.on_delta` to the catalog, ``await nursery.start(run)``, and at
 the end, before the logs are closed, ``await shutdown()``.
+
+Plans are in ``__pykbroker_forward``, in the partition that the hash of the ingress partition says.  What is
+there is loaded beside everything else at start; until then nothing is known of any lane, so nothing is
+deleted, forgotten or expired on its account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import zlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from pykbroker.catalog.image import topic_id_text
+from pykbroker.catalog.ingress import FORWARD_TOPIC, INGRESS_PREFIX, face_id, ingress_name
+from pykbroker.components import RoutingContext
+from pykbroker.coordinator.machine import Decision
+from pykbroker.coordinator.partition_log import PartitionLog
+from pykbroker.coordinator.runtime import Shard
+from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.events import RecordUnroutable
+from pykbroker.forwarding.deciding import STEP, Table
+from pykbroker.forwarding.lane import Counters, ForwardShard, LaneDriver, RoutesPort, Surroundings
+from pykbroker.forwarding.machine import Answer, ForwardMachine
+from pykbroker.forwarding.plan import Place
+from pykbroker.forwarding.targets import Directory, LocalTargets
+from pykbroker.records.batch import Buffer
+from pykbroker.records.decode import iter_records
+from pykbroker.records.validate import RecordsError
+from pykbroker.routing import routing_key_of
+
 if TYPE_CHECKING:
+    from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.delta import Delta
+    from pykbroker.catalog.image import Topic
+    from pykbroker.catalog.producer_ids import ProducerIds
+    from pykbroker.catalog.topics import TopicAdmin
+    from pykbroker.clock import Clock
+    from pykbroker.events import RecordsAppended
+    from pykbroker.partitions.manager import Partitions
     from pykbroker.partitions.partition import Partition
+    from pykbroker.plugins import Plugins
+
+log = logging.getLogger(__name__)
+
+MAX_NAMED = 1000
+"""Unroutable records that one answer names."""
+RETRY_S = 1.0
+"""A log of plans that cannot be made or read is tried again after this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingStatistics:
-    """Counted since the start.  ``copies`` were appended to targets, ``unroutable`` went nowhere,
-    ``dead_letters`` went to dead-letter topics in place of a target that refused them, ``dropped`` were
-    refused where there is none.  Now: ``lanes`` that have begun, ``open_plans``, ``waiting_moves`` for
-    targets that are unavailable."""
+    """Counted since the start.  ``copies`` were appended to targets, ``unroutable`` records went nowhere,
+    ``refused`` ones would have and were refused at the door.  Copies that a target refused went to a
+    dead-letter topic (``dead_letters``) or, where there is none, were ``dropped``.  Now: ``lanes`` that
+    have begun, ``open_plans``, ``waiting_moves`` for targets that are unavailable."""
 
     records: int = 0
     copies: int = 0
     unroutable: int = 0
+    refused: int = 0
     dead_letters: int = 0
     dropped: int = 0
     lanes: int = 0
@@ -34,40 +75,321 @@ class ForwardingStatistics:
     waiting_moves: int = 0
 
 
+class _Started:
+    """One ingress partition that is open here; its task begins with the first thing to do."""
+
+    def __init__(self, ingress: Place, source: Partition) -> None:
+        self.ingress = ingress
+        self.source = source
+        self.driver: LaneDriver | None = None
+        self.scope: trio.CancelScope | None = None
+
+
+class RoutingPort(RoutesPort, Protocol):
+    """What is asked of :class:`~pykbroker.routing.Routes`."""
+
+    @property
+    def current(self) -> Table: ...
+
+
 class Forwarding:
     """Used in the loop's thread only."""
 
+    def __init__(
+        self,
+        clock: Clock,
+        catalog: Catalog,
+        topics: TopicAdmin,
+        partitions: Partitions,
+        producer_ids: ProducerIds,
+        plugins: Plugins,
+        routes: RoutingPort,
+        on_appended: Callable[[RecordsAppended], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._topics = topics
+        self._partitions = partitions
+        self._routes = routes
+        self._directory = Directory(catalog, plugins)
+        self._around = Surroundings(
+            clock=clock,
+            routes=routes,
+            find=self._directory.find,
+            port=LocalTargets(catalog, partitions, plugins, on_appended),
+            name_of=self._name_of,
+            next_producer_id=producer_ids.next_id,
+            max_decompressed=catalog.broker_config.pykbroker_max_decompressed_bytes,
+            on_unroutable=plugins.listeners("pykbroker_record_unroutable"),
+        )
+        self._shards: dict[int, ForwardShard] = {}
+        self._loaded: dict[int, trio.Event] = {}
+        self._lanes: dict[Place, _Started] = {}
+        self._nursery: trio.Nursery | None = None
+        self._surveyed = False
+        self._making = trio.Lock()
+
+    # -- life
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load what was decided before, go on with it, and move what arrives, until cancelled."""
-        raise NotImplementedError
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._partitions.on_opened = self._attach
+            self._partitions.upkeep.is_producer_needed = self.is_needed
+            try:
+                for partition in tuple(self._partitions):
+                    if partition.topic == FORWARD_TOPIC:
+                        self._begin_shard(partition.index)
+                for partition in tuple(self._partitions):
+                    self._attach(partition)
+                self._surveyed = True
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._partitions.on_opened = None
+                self._nursery = None
 
     async def shutdown(self) -> None:
         """Stop all lanes; what is planned is executed after the next start."""
-        raise NotImplementedError
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+        for shard in self._shards.values():
+            shard.resigned()
 
     def on_delta(self, delta: Delta) -> None:
-        """Follow the catalog."""
-        raise NotImplementedError
+        """Follow the catalog: targets that changed, ingress partitions and targets that are gone."""
+        self._directory.on_delta(delta)
+        gone = {topic.topic_id for topic in delta.deleted}
+        if not gone:
+            return
+        for ingress in [each for each in self._lanes if each.topic_id in gone]:
+            started = self._lanes.pop(ingress)
+            if started.scope is not None:
+                started.scope.cancel()
+        if self._nursery is not None:
+            for index in self._shards:
+                self._nursery.start_soon(self._forget, index, gone)
+
+    # -- shards
+
+    def _shard_of(self, ingress: Place) -> int | None:
+        topic = self._catalog.image.topics.get(FORWARD_TOPIC)
+        if topic is None:
+            return None
+        return zlib.crc32(b"%b%d" % ingress) % len(topic.partitions)
+
+    def _begin_shard(self, index: int) -> None:
+        assert self._nursery is not None
+        state = self._catalog.image.partition(FORWARD_TOPIC, index)
+        assert state is not None
+        shard: ForwardShard = Shard[None, Answer, ForwardMachine](
+            f"{FORWARD_TOPIC}-{index}",
+            ForwardMachine(),
+            PartitionLog(self._partitions.get(FORWARD_TOPIC, index)),
+            self._clock,
+        )
+        shard.epoch = state.leader_epoch
+        self._shards[index] = shard
+        self._loaded[index] = trio.Event()
+        self._nursery.start_soon(self._load, index, shard)
+
+    async def _load(self, index: int, shard: ForwardShard) -> None:
+        while not self._loaded[index].is_set():
+            try:
+                await shard.elected(shard.epoch)
+            except KafkaError as error:
+                log.error("cannot load %s, trying again: error=%s", shard.name, error)
+                await self._clock.wait_until(self._clock.monotonic() + RETRY_S)
+            else:
+                self._loaded[index].set()
+        known = self._catalog.image.names_by_id
+        machine = shard.machine
+        gone = {each.topic_id for each in machine.lanes if each.topic_id not in known}
+        for lane in machine.lanes.values():
+            gone |= {each.topic_id for each in lane.sequences if each.topic_id not in known}
+        await self._forget(index, gone)
+        for started in tuple(self._lanes.values()):
+            if self._shard_of(started.ingress) == index:
+                self._look(started)
+
+    async def _forget(self, index: int, gone: Iterable[bytes]) -> None:
+        """Forget lanes of ingress logs and sequences of targets that do not exist any more."""
+        gone = frozenset(gone)
+        if not gone or not self._loaded[index].is_set():
+            return  # loading ends with a look at what is gone
+        shard = self._shards[index]
+        try:
+            for ingress, lane in tuple(shard.machine.lanes.items()):
+                if ingress.topic_id in gone:
+                    await shard.ask(partial(_forgotten, shard.machine, ingress))
+                elif targets := [each for each in lane.sequences if each.topic_id in gone]:
+                    await shard.ask(partial(_targets_forgotten, shard.machine, ingress, targets))
+        except KafkaError as error:
+            log.warning("what is gone is not forgotten yet: shard=%s error=%s", shard.name, error)
+
+    async def _shard(self, ingress: Place) -> ForwardShard:
+        """The shard of an ingress partition, loaded; the topic is made if need be."""
+        while True:
+            try:
+                async with self._making:
+                    await self._topics.ensure_internal(FORWARD_TOPIC)
+                    index = self._shard_of(ingress)
+                    assert index is not None
+                    if index not in self._shards:
+                        self._begin_shard(index)
+                await self._loaded[index].wait()
+                return self._shards[index]
+            except KafkaError as error:
+                log.error("the log of plans is not there: %s", error)
+                await self._clock.wait_until(self._clock.monotonic() + RETRY_S)
+
+    # -- lanes
+
+    def _attach(self, partition: Partition) -> None:
+        """Have an eye on a partition, if it is one of an ingress log."""
+        is_ingress = partition.topic.startswith(INGRESS_PREFIX)
+        if not is_ingress and not partition.config.pykbroker_exchange_type:
+            return
+        ingress = Place(partition.topic_id, partition.index)
+        started = self._lanes[ingress] = _Started(ingress, partition)
+        partition.needed_from = partial(self.position, *ingress)
+        partition.watch(partial(self._wake, started))
+        self._look(started)
+
+    def _look(self, started: _Started) -> None:
+        """Begin with a partition if something of it is not moved yet."""
+        source, index = started.source, self._shard_of(started.ingress)
+        if index is not None and index in self._loaded and not self._loaded[index].is_set():
+            return  # loading ends with a look
+        if self.position(*started.ingress) < source.log_end_offset:
+            self._wake(started)
+
+    def _wake(self, started: _Started) -> None:
+        if started.driver is not None:
+            started.driver.wake()
+        elif started.scope is None and self._nursery is not None and not started.source.closed:
+            started.scope = trio.CancelScope()
+            self._nursery.start_soon(self._run_lane, started)
+
+    async def _run_lane(self, started: _Started) -> None:
+        assert started.scope is not None
+        source = started.source
+        face = face_id(source.topic)
+        name = source.topic if face is None else self._name_of(face)
+        with started.scope:
+            shard = await self._shard(started.ingress)
+            started.driver = LaneDriver(started.ingress, name, source, shard, self._around)
+            await started.driver.run()
+
+    def _name_of(self, topic_id: bytes) -> str:
+        return self._catalog.image.names_by_id.get(topic_id) or topic_id_text(topic_id)
+
+    # -- what others ask
 
     def position(self, topic_id: bytes, partition: int) -> int:
         """The offset of an ingress partition below which everything is moved, durably: what lies there may
         be deleted.  0 while that is not known yet."""
-        raise NotImplementedError
+        machine = self._machine_of(Place(topic_id, partition))
+        lane = None if machine is None else machine.lanes.get(Place(topic_id, partition))
+        return 0 if lane is None else lane.settled
 
     def passed(self, topic_id: bytes, partition: int) -> int:
         """The offset of an ingress partition below which everything is decided, durably: bindings of before
         are not needed there.  0 while that is not known yet."""
-        raise NotImplementedError
+        ingress = Place(topic_id, partition)
+        started = self._lanes.get(ingress)
+        if started is not None and started.driver is not None:
+            return started.driver.passed
+        machine = self._machine_of(ingress)
+        lane = None if machine is None else machine.lanes.get(ingress)
+        return 0 if lane is None else lane.value.position
+
+    def _machine_of(self, ingress: Place) -> ForwardMachine | None:
+        index = self._shard_of(ingress)
+        if index is None or index not in self._loaded or not self._loaded[index].is_set():
+            return None
+        return self._shards[index].machine
+
+    def is_needed(self, producer_id: int) -> bool:
+        """Whether targets must remember this producer id: it is a lane's, and a plan is open."""
+        if not self._surveyed:
+            return True
+        for index, shard in self._shards.items():
+            if not self._loaded[index].is_set():
+                return True
+            for lane in shard.machine.lanes.values():
+                if lane.value.producer_id == producer_id:
+                    return bool(lane.plans)
+        return False
 
     def boundaries(self) -> Mapping[bytes, Sequence[int]]:
         """The log end offsets of all exchanges now, by topic id and partition."""
-        raise NotImplementedError
+        topics = self._catalog.image.topics
+        found = (topics[name] for name in self._catalog.image.exchanges if name in topics)
+        return {topic.topic_id: self._ends(topic) for topic in found}
+
+    def _ends(self, topic: Topic) -> tuple[int, ...]:
+        opened = (self._partitions.opened(topic.name, each.index) for each in topic.partitions)
+        return tuple(0 if each is None else each.log_end_offset for each in opened)
 
     def ingress(self, face: Partition) -> Partition:
         """The partition to which Produce appends what is meant for ``face``: ``face`` itself unless its
         topic has a partitioner.  Raises :class:`~pykbroker.errors.KafkaError`."""
-        raise NotImplementedError
+        if not face.config.pykbroker_partitioner:
+            return face
+        return self._partitions.get(ingress_name(face.topic_id), face.index)
+
+    def unroutable_steps(self, exchange: Partition, batch: Buffer) -> Generator[None, None, None]:
+        """Look at a batch at the door of an exchange, in steps of well under a millisecond.
+
+        Raises RecordsError (INVALID_RECORD) naming the records that would go nowhere, if there are any;
+        POLICY_VIOLATION where the type of an exchange is missing.
+        """
+        wrong: list[tuple[int, str, str]] = []
+        table, name = self._routes.current, exchange.topic
+        for index, record in enumerate(iter_records(batch, max_bytes=self._around.max_decompressed)):
+            key = routing_key_of(record.key, record.headers)
+            routed = table.cached(name, key) or table.route(
+                name, RoutingContext(exchange=name, routing_key=key, key=record.key, headers=record.headers)
+            )
+            if routed.unroutable:
+                wrong.append((index, key, f"routing key {key!r:.200} matches no binding of {name}"))
+            if not (index + 1) % STEP:
+                yield
+        if not wrong:
+            return
+        if (tell := self._around.on_unroutable) is not None:
+            for _, key, _ in wrong:
+                tell(RecordUnroutable(exchange=name, partition=exchange.index, offset=-1, routing_key=key))
+        self._around.counters.refused += len(wrong)
+        named = [(index, why) for index, _, why in wrong[:MAX_NAMED]]
+        raise RecordsError(ErrorCode.INVALID_RECORD, f"{len(wrong)} records go nowhere: {named[0][1]}", named)
 
     def statistics(self) -> ForwardingStatistics:
         """Counters and gauges."""
-        raise NotImplementedError
+        counters: Counters = self._around.counters
+        drivers = [each.driver for each in self._lanes.values() if each.driver is not None]
+        return ForwardingStatistics(
+            records=counters.records,
+            copies=counters.copies,
+            unroutable=counters.unroutable,
+            refused=counters.refused,
+            dead_letters=counters.dead_letters,
+            dropped=counters.dropped,
+            lanes=len(drivers),
+            open_plans=sum(each.open_plans for each in drivers),
+            waiting_moves=sum(each.waiting_moves for each in drivers),
+        )
+
+
+def _forgotten(
+    machine: ForwardMachine, ingress: Place, token: int, _now: float, _now_ms: int
+) -> Decision[None, Answer]:
+    return machine.forget(ingress, token)
+
+
+def _targets_forgotten(
+    machine: ForwardMachine, ingress: Place, targets: Sequence[Place], token: int, _now: float, _now_ms: int
+) -> Decision[None, Answer]:
+    return machine.forget_targets(ingress, targets, token)
