@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Generator
 
 import trio
 
+from pykbroker.apis._produce_forwarding import check_routable, doors_of, landed, landing
 from pykbroker.apis._produce_plugins import admitted, appended_event
 from pykbroker.apis._produce_round import ParkedProduce, Round
 from pykbroker.apis._registry import NoAnswer, Parked, RequestContext, api
@@ -71,9 +72,9 @@ def handle(
     ctx: RequestContext, request: ProduceRequest
 ) -> ProduceResponse | Parked[ProduceResponse] | Awaitable[ProduceResponse]:
     """Append what came for each partition."""
-    plugged = ctx.services.admission
+    plugged, doors = ctx.services.admission, doors_of(ctx)
     for topic in request.topic_data:
-        if plugged and topic_key(ctx, topic) in plugged:
+        if (plugged or doors) and ((key := topic_key(ctx, topic)) in plugged or key in doors):
             return _handle_slowly(ctx, request)
         for data in topic.partition_data:
             if not is_small(data.records):
@@ -108,11 +109,14 @@ async def _handle_slowly(ctx: RequestContext, request: ProduceRequest) -> Produc
             try:
                 partition = find(ctx, request, topic, data.index)
                 header = await _check_slowly(ctx, partition, data)
+                where = landing(ctx, partition)
                 if ctx.services.admission:
-                    came, data = data, await admitted(ctx, topic_key(ctx, topic), partition, data, header)
+                    came, data = data, await admitted(ctx, topic_key(ctx, topic), where, data, header)
                     if data is not came:
                         header = await _check_slowly(ctx, partition, data)
-                if partition.needs_recoding(header):
+                if topic_key(ctx, topic) in doors_of(ctx):
+                    await check_routable(ctx, partition, data, header)
+                if where.needs_recoding(header):
                     records = await trio.to_thread.run_sync(partition.recode, buffer(data))
                     data = PartitionProduceData(index=data.index, records=records)
                     header = read_header(records)
@@ -220,6 +224,9 @@ def _append(
             raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not supported yet")
     batch = memoryview(buffer(data))[: header.size]  # a few stray bytes behind it are legal, and cut off
+    if partition.is_face and (where := landing(ctx, partition)) is not partition:
+        appended = where.append_as_leader(batch, (header,), now_ms=ctx.now_ms)
+        return landed(produced.appended(data.index, where, appended))
     appended = partition.append_as_leader(batch, (header,), now_ms=ctx.now_ms)
     if (tell := ctx.services.on_appended) is not None and not appended.duplicate:
         tell(appended_event(ctx, partition, header, appended))

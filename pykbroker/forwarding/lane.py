@@ -56,7 +56,7 @@ SLICE_S = 0.001
 RETRY_S, MAX_RETRY_S = 0.1, 5.0
 """How long an unavailable target is left alone, at first and at last."""
 REPEAT_S = 60.0
-"""A target that stays unavailable gets another log line after this long."""
+"""A target that stays unavailable, or refuses copies, gets another log line after this long."""
 
 _GONE = frozenset({ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
 _Decide = Callable[[ForwardMachine, int], Decision[None, Answer]]
@@ -116,6 +116,7 @@ class LaneDriver:
         self._rereading = trio.Lock()
         self._turn = trio.Lock()
         self._failure: KafkaError | None = None
+        self._told: dict[str, float] = {}
         self._executor: Executor
         self._nursery: trio.Nursery
         self._position = 0
@@ -281,17 +282,17 @@ class LaneDriver:
         self._account_refused(decided)
 
     def _account_refused(self, decided: Decided) -> None:
-        counters = self._around.counters
-        told: set[tuple[str, str]] = set()
+        counters, now = self._around.counters, self._around.clock.monotonic()
         for refused in decided.refused:
             if refused.dead_letter:
                 counters.dead_letters += 1
             else:
                 counters.dropped += 1
-            if (place := (refused.target, refused.reason)) not in told:
-                told.add(place)
+            if now - self._told.get(refused.target, -REPEAT_S) >= REPEAT_S:
+                self._told[refused.target] = now
                 log.warning(
-                    "a copy is refused for good: from=%s offset=%d to=%s, it is %s: %s",
+                    "a copy is refused for good, later ones are only counted for a while: from=%s offset=%d "
+                    "to=%s, it is %s: %s",
                     self._label, refused.offset, refused.target,
                     "a dead letter" if refused.dead_letter else "dropped", refused.reason,
                 )  # fmt: skip

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,8 +27,8 @@ from pykbroker.coordinator.partition_log import PartitionLog
 from pykbroker.coordinator.runtime import Shard
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordUnroutable
-from pykbroker.forwarding.deciding import STEP, Table
-from pykbroker.forwarding.lane import Counters, ForwardShard, LaneDriver, RoutesPort, Surroundings
+from pykbroker.forwarding.deciding import STEP
+from pykbroker.forwarding.lane import Counters, ForwardShard, LaneDriver, Surroundings
 from pykbroker.forwarding.machine import Answer, ForwardMachine
 from pykbroker.forwarding.plan import Place
 from pykbroker.forwarding.targets import Directory, LocalTargets
@@ -40,7 +40,7 @@ from pykbroker.routing import routing_key_of
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.delta import Delta
-    from pykbroker.catalog.image import Topic
+    from pykbroker.catalog.image import Image, Topic
     from pykbroker.catalog.producer_ids import ProducerIds
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pykbroker.partitions.manager import Partitions
     from pykbroker.partitions.partition import Partition
     from pykbroker.plugins import Plugins
+    from pykbroker.routing import Routes
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +86,6 @@ class _Started:
         self.scope: trio.CancelScope | None = None
 
 
-class RoutingPort(RoutesPort, Protocol):
-    """What is asked of :class:`~pykbroker.routing.Routes`."""
-
-    @property
-    def current(self) -> Table: ...
-
-
 class Forwarding:
     """Used in the loop's thread only."""
 
@@ -103,7 +97,7 @@ class Forwarding:
         partitions: Partitions,
         producer_ids: ProducerIds,
         plugins: Plugins,
-        routes: RoutingPort,
+        routes: Routes,
         on_appended: Callable[[RecordsAppended], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -111,6 +105,9 @@ class Forwarding:
         self._topics = topics
         self._partitions = partitions
         self._routes = routes
+        self.doors: frozenset[str | bytes] = frozenset()
+        """Exchanges that refuse what they would send nowhere, by name and by id."""
+        self._find_doors(catalog.image)
         self._directory = Directory(catalog, plugins)
         self._around = Surroundings(
             clock=clock,
@@ -160,6 +157,8 @@ class Forwarding:
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog: targets that changed, ingress partitions and targets that are gone."""
         self._directory.on_delta(delta)
+        if delta.exchanges or delta.reconfigured or delta.broker_settings:
+            self._find_doors(delta.after)
         gone = {topic.topic_id for topic in delta.deleted}
         if not gone:
             return
@@ -170,6 +169,14 @@ class Forwarding:
         if self._nursery is not None:
             for index in self._shards:
                 self._nursery.start_soon(self._forget, index, gone)
+
+    def _find_doors(self, image: Image) -> None:
+        found: set[str | bytes] = set()
+        for name in image.exchanges:
+            topic = image.topics.get(name)
+            if topic and self._catalog.topic_config(topic).pykbroker_exchange_unroutable == "error":
+                found |= {name, topic.topic_id}
+        self.doors = frozenset(found)
 
     # -- shards
 
@@ -333,12 +340,20 @@ class Forwarding:
         opened = (self._partitions.opened(topic.name, each.index) for each in topic.partitions)
         return tuple(0 if each is None else each.log_end_offset for each in opened)
 
-    def ingress(self, face: Partition) -> Partition:
+    def landing(self, face: Partition) -> Partition:
         """The partition to which Produce appends what is meant for ``face``: ``face`` itself unless its
-        topic has a partitioner.  Raises :class:`~pykbroker.errors.KafkaError`."""
-        if not face.config.pykbroker_partitioner:
-            return face
-        return self._partitions.get(ingress_name(face.topic_id), face.index)
+        topic has a partitioner.
+
+        Raises :class:`~pykbroker.errors.KafkaError`: POLICY_VIOLATION where the topic's partitioner or
+        exchange type is missing.
+        """
+        if face.config.pykbroker_partitioner:
+            self._directory.check_partitioner(face.topic)
+            return self._partitions.get(ingress_name(face.topic_id), face.index)
+        exchange = self._routes.current.exchanges.get(face.topic)
+        if exchange is not None and exchange.missing is not None:
+            raise exchange.missing
+        return face
 
     def unroutable_steps(self, exchange: Partition, batch: Buffer) -> Generator[None, None, None]:
         """Look at a batch at the door of an exchange, in steps of well under a millisecond.

@@ -35,13 +35,16 @@ class Directory:
         self._catalog = catalog
         self._plugins = plugins
         self._known: dict[str, FinalTarget | None] = {}
+        self._missing: dict[str, ComponentUnavailable] = {}
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog."""
         if delta.broker_settings:
             self._known.clear()
+            self._missing.clear()
         for topic in (*delta.created, *delta.deleted, *delta.changed, *delta.reconfigured):
             self._known.pop(topic.name, None)
+            self._missing.pop(topic.name, None)
 
     def find(self, name: str) -> FinalTarget | None:
         """The topic ``name``; None if it does not exist, belongs to the broker, or is an exchange."""
@@ -50,6 +53,12 @@ class Directory:
         except KeyError:
             found = self._known[name] = self._made(name)
             return found
+
+    def check_partitioner(self, name: str) -> None:
+        """Raise POLICY_VIOLATION where the topic ``name`` has a partitioner that is missing."""
+        self.find(name)
+        if (missing := self._missing.get(name)) is not None:
+            raise missing
 
     def _made(self, name: str) -> FinalTarget | None:
         topic = self._catalog.image.topics.get(name)
@@ -73,7 +82,8 @@ class Directory:
         last = self._chooser(topic, DEFAULT) if name != DEFAULT else _first
         try:
             partitioner = self._plugins.build(PARTITIONER, name, topic=topic.name, overrides=topic.overrides)
-        except ComponentUnavailable:
+        except ComponentUnavailable as error:
+            self._missing[topic.name] = error
             # Produce refuses what comes for such a topic; what is on its way already must go somewhere.
             return last
         guard = self._plugins.guard(PARTITIONER, name, topic.name)

@@ -76,6 +76,8 @@ class Partition(Acknowledging):
         self.needed_from: Callable[[], int] | None = None
         """The offset below which the broker itself has no use for the records any more, where it has one:
         nothing from there on is deleted or compacted."""
+        self.is_face = False
+        """Whether the broker moves on what is produced here: an exchange, or a topic with a partitioner."""
         self.config = config
         self.set_config(config)
         log.epochs.assign(leader_epoch, log.log_end_offset)
@@ -88,6 +90,7 @@ class Partition(Acknowledging):
         """Work with these settings from now on."""
         self.config = config
         self.log.config = config
+        self.is_face = bool(config.pykbroker_partitioner or config.pykbroker_exchange_type)
         self._stamps = config.message_timestamp_type == "LogAppendTime"
         self._set_flush_policy(config.flush_messages, config.flush_ms)
         self._codec: Codec | None = None
