@@ -12,8 +12,10 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -39,7 +41,7 @@ from pykbroker.errors import KafkaError
 from pykbroker.events import BrokerStarted
 from pykbroker.forwarding.service import Forwarding
 from pykbroker.groups.service import GroupCoordinator
-from pykbroker.log import checkpoints
+from pykbroker.log import checkpoints, descriptors
 from pykbroker.partitions.admission import Admission
 from pykbroker.partitions.manager import Partitions
 from pykbroker.plugins import Plugins
@@ -302,13 +304,13 @@ class Broker:
 
     def _server(self) -> Server:
         catalog = self.services.catalog
-        limits = ServerLimits.of(catalog.broker_config)
+        limits = _limits(catalog.broker_config)
         heard = self.services.plugins.listeners("pykbroker_connection_changed")
         server = Server(self.services, _registry.load(), limits, self.clock, self.faults, heard)
 
         def follow(delta: Delta) -> None:
             if delta.broker_settings:
-                server.limit(ServerLimits.of(catalog.broker_config))
+                server.limit(_limits(catalog.broker_config))
 
         catalog.subscribe(follow)
         return server
@@ -359,6 +361,22 @@ def _tell(plugins: Plugins, catalog: Catalog, delta: Delta) -> None:
         plugins.reconfigure(catalog.broker_config)
     for topic in delta.deleted:
         plugins.forget(topic.name)
+
+
+def _limits(config: BrokerConfig) -> ServerLimits:
+    limits = ServerLimits.of(config)
+    return replace(limits, max_connections=min(limits.max_connections, connections_possible()))
+
+
+def connections_possible() -> int:
+    """Connections that leave enough open files for logs, the catalog and checkpoints.
+
+    Without that ceiling a few hundred idle clients take the last one, and then nothing can be written.
+    """
+    allowed, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, allowed - descriptors.shared().limit - min(128, allowed // 4))
 
 
 def raise_descriptor_limit() -> None:
