@@ -11,7 +11,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,27 +67,12 @@ class DataDirectory:
                     f"data directory {self.path} cannot be locked: {failure.strerror}",
                     "Give a directory on a file system with locks: --data-dir DIR",
                 ) from failure
-            raise self._held(holder) from None
+            raise _held(self.path, holder) from None
         self._lock_fd = fd
         # Left by a broker that was killed: nobody may take them for ours.
         for stale in self._published():
             stale.unlink(missing_ok=True)
         self._write_lock({"pid": self.pid})
-
-    def _held(self, holder: str) -> StartError:
-        try:
-            entry = json.loads(holder)
-            pid, listeners = entry["pid"], entry.get("listeners", [])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            who, stop = "another broker", "Stop that broker"
-        else:
-            who, stop = f"the broker with process id {pid}", f"Stop that broker (kill {pid})"
-            if listeners:
-                who += f", which listens on {', '.join(listeners)}"
-        return StartError(
-            f"data directory {self.path} is in use by {who}",
-            f"{stop}, or give this one a directory of its own: --data-dir DIR",
-        )
 
     def _published(self) -> list[Path]:
         info = self.path / INFO_FILE
@@ -114,6 +100,43 @@ class DataDirectory:
         text = json.dumps(entry).encode()
         os.pwrite(self._lock_fd, text, 0)
         os.ftruncate(self._lock_fd, len(text))
+
+
+def _held(path: Path, holder: str) -> StartError:
+    try:
+        entry = json.loads(holder)
+        pid, listeners = entry["pid"], entry.get("listeners", [])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        who, stop = "another broker", "Stop that broker"
+    else:
+        who, stop = f"the broker with process id {pid}", f"Stop that broker (kill {pid})"
+        if listeners:
+            who += f", which listens on {', '.join(listeners)}"
+    return StartError(
+        f"data directory {path} is in use by {who}",
+        f"{stop}, or give this one a directory of its own: --data-dir DIR",
+    )
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[None]:
+    """Keep brokers off the data directory while it is read; writes nothing.
+
+    Raises :class:`StartError` when a broker has it, :class:`OSError`.
+    """
+    try:
+        fd = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a copy, or never used
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _held(path, os.pread(fd, 4096, 0).decode(errors="replace")) from None
+        yield
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

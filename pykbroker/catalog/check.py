@@ -6,6 +6,7 @@ changes decode, fit on each other, and belong to this cluster.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def _batches(directory: Path) -> Iterator[tuple[Path, int, BatchHeader, bytes]]:
     """The good batches of the log: what is damaged has been reported, and shows as a gap."""
     for path in sorted(directory.glob(f"*{LOG}")):
         data = path.read_bytes()
-        for position, header in iter_headers(data):
-            if not crc_ok(data, position):
-                break
-            yield path, position, header, data
+        with contextlib.suppress(BatchError):
+            for position, header in iter_headers(data):
+                if not crc_ok(data, position):
+                    break
+                yield path, position, header, data
