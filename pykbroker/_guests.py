@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import trio
 
 from pykbroker.catalog.delta import Delta
-from pykbroker.catalog.image import Topic
+from pykbroker.catalog.image import HIDDEN_PREFIX, INTERNAL, Topic
 from pykbroker.components import SERVICE, ServiceContext, Settings
 from pykbroker.errors import KafkaError
-from pykbroker.events import BrokerStarted, BrokerStopping, GroupChanged, TopicChanged
+from pykbroker.events import BrokerStarted, BrokerStopping, GroupChanged, RecordsAppended, TopicChanged
 from pykbroker.groups.group import Group
 from pykbroker.groups.machine import OnChanged
 from pykbroker.groups.states import GroupState
@@ -59,6 +59,19 @@ def _changes(delta: Delta) -> Iterator[tuple[str, Topic]]:
         yield "altered", topic
 
 
+def appends(plugins: Plugins) -> Callable[[RecordsAppended], None] | None:
+    """What tells plugins of appends to topics that are not the broker's own; None if no plugin listens."""
+    tell = plugins.listeners("pykbroker_records_appended")
+    if tell is None:
+        return None
+
+    def on_appended(event: RecordsAppended) -> None:
+        if not event.topic.startswith(HIDDEN_PREFIX) and event.topic not in INTERNAL:
+            tell(event)
+
+    return on_appended
+
+
 def group_changes(plugins: Plugins) -> OnChanged | None:
     """What tells plugins of groups; None if no plugin listens."""
     tell = plugins.listeners("pykbroker_group_changed")
@@ -97,14 +110,14 @@ class Guests:
         self._bootstrap = ""
 
     async def run(self, started: BrokerStarted) -> None:
-        """Tell that the broker listens, and run all services until stopped."""
+        """Run all services until stopped, and tell that the broker listens once each has begun."""
         self._bootstrap = started.bootstrap
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._plugins.notify, "pykbroker_started", started)
                     for name in self._plugins.components(SERVICE):
-                        nursery.start_soon(self._serve, name, started)
+                        await nursery.start(self._serve, name, started)
+                    nursery.start_soon(self._plugins.notify, "pykbroker_started", started)
         finally:
             self._ended.set()
 
@@ -119,7 +132,14 @@ class Guests:
         if self._running:
             log.error("services do not end when they are cancelled: services=%s", ", ".join(self._running))
 
-    async def _serve(self, name: str, started: BrokerStarted) -> None:
+    async def _serve(
+        self,
+        name: str,
+        started: BrokerStarted,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        task_status.started()  # whoever waits goes on when the service first waits: it has begun by then
         plugins = self._plugins
         guard = plugins.guard(SERVICE, name)
         self._running.add(name)

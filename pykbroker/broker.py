@@ -198,7 +198,7 @@ class Broker:
         policies = Policies(plugins)
         topics = TopicAdmin(catalog, policies)
         producer_ids = ProducerIds(catalog)
-        on_appended = plugins.listeners("pykbroker_records_appended")
+        on_appended = _guests.appends(plugins)
         forwarding = Forwarding(
             clock, catalog, topics, partitions, producer_ids, plugins, routes, on_appended
         )

@@ -208,10 +208,11 @@ def pykbroker_connection_changed(event: ConnectionChanged) -> None:
 
 @hookspec
 def pykbroker_records_appended(event: RecordsAppended) -> None:
-    """A batch of a client was appended to a partition.
+    """A batch was appended to a partition: a client's, or copies that an exchange made.
 
     When: once per batch, after the append and before the acknowledgement; not for duplicates, not for
-    internal topics.  This is the path of every produce: be quick.
+    internal topics.  What is produced to a topic with a partitioner counts where it ends up, a moment
+    later.  This is the path of every produce: be quick.
     ``event``: :class:`~pykbroker.events.RecordsAppended`; the records themselves are not in it.
     Returns: nothing.
     May wait: no.
