@@ -1,6 +1,6 @@
 """From the memory of the system to the disk, and the end of a log.
 
-After a failed sync other than for lack of space the disk may have forgotten what the system believes to be
+After a failed sync other than for lack of space or descriptors the disk may have forgotten what the system believes to be
 written, so that no later sync proves anything: :meth:`Syncing.flush` fails until the log is opened again.
 """
 
@@ -17,7 +17,8 @@ from pykbroker.log.segment import (
 )
 from pykbroker.log.state import LogState
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""No space, or no descriptor to sync by: the system has dropped nothing."""
 
 
 class Syncing(LogState):
@@ -48,7 +49,7 @@ class Syncing(LogState):
             if names != self._names_synced:
                 self._files.sync_directory(self.directory)
         except OSError as e:
-            if e.errno not in _NO_SPACE:
+            if e.errno not in _PASSING:
                 self._sync_failed = e
             raise self._failed("flush", e) from e
         with self._sync_lock:

@@ -122,11 +122,13 @@ def test_a_failed_sync_is_not_made_good_by_the_next(tmp_path: Path) -> None:
     assert log.recovery_point == 0
 
 
-def test_a_sync_that_found_no_space_may_be_tried_again(tmp_path: Path) -> None:
-    files = FaultyFiles()
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.ENFILE])
+def test_a_sync_that_was_never_made_may_be_tried_again(tmp_path: Path, code: int) -> None:
+    """No space, or no descriptor for the file: the system has dropped nothing."""
+    files = FaultyFiles(code=code)
     log = open_log(tmp_path / "t", files=files, clean=False)
     fill(log, 3)
-    files.fail_at = files.count + 2
+    files.fail_at = files.count + (1 if code in (errno.EMFILE, errno.ENFILE) else 2)  # the open, or the sync
     with pytest.raises(StorageError):
         log.flush()
     assert log.flush() == 3
