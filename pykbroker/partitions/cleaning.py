@@ -58,7 +58,12 @@ class Cleaner:
         if not self._catalog.broker_config.log_cleaner_enable:
             return
         if self._clean_to is None:
-            self._clean_to = await trio.to_thread.run_sync(checkpoints.read_offsets, self._path, self._files)
+            try:
+                read = checkpoints.read_offsets
+                self._clean_to = await trio.to_thread.run_sync(read, self._path, self._files)
+            except OSError as error:  # it only saves work
+                log.error("checkpoint not read: file=%s: %s", self._path.name, error)
+                self._clean_to = {}
         while (partition := self._dirtiest()) is not None:
             await self.clean(partition)
 

@@ -375,3 +375,8 @@ async def test_a_topic_deleted_while_it_is_compacted(bench: Bench) -> None:
         await trio.testing.wait_all_tasks_blocked()
         bench.catalog.delete("t")
     assert partition.closed
+
+
+async def test_a_checkpoint_of_the_cleaner_that_cannot_be_read_costs_work_only(bench: Bench) -> None:
+    (bench.data_dir / "cleaner-offset-checkpoint").mkdir()
+    await bench.partitions.upkeep.cleaner.clean_all()
