@@ -36,6 +36,15 @@ def fails(*options: str, status: int, **env: str) -> str:
     return done.stderr
 
 
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    """Until the broker has written ``file``."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @contextmanager
 def serving(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A broker that listens (its pykbroker.json is there)."""
@@ -46,11 +55,7 @@ def serving(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
         env=environment(),
     )
-    deadline = time.monotonic() + PATIENCE_S
-    while not (data_dir / "pykbroker.json").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(data_dir / "pykbroker.json", process)
     with process:
         try:
             yield process
@@ -89,8 +94,10 @@ def test_json_logs(tmp_path: Path) -> None:
 
 
 def test_the_ready_file(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--ready-file", str(tmp_path / "ready")) as process:
-        assert json.loads((tmp_path / "ready").read_text())["pid"] == process.pid
+    ready = tmp_path / "ready"
+    with serving(tmp_path / "data", "--ready-file", str(ready)) as process:
+        wait_for(ready, process)
+        assert json.loads(ready.read_text())["pid"] == process.pid
 
 
 @pytest.mark.parametrize(
