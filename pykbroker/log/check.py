@@ -201,6 +201,7 @@ class LogCheck:
         limits = Limits(
             segment=segment.base_offset,
             sealed=upper is not None,
+            compacted=upper is not None,  # or not: the policy is not known here
             epochs=self._epochs or LeaderEpochs(),
             anchors=read_anchors(segment, self._files),
             known=known,

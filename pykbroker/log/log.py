@@ -74,6 +74,7 @@ class Log(Serving, Cutting, Aging, Syncing):
             now_ms=now_ms,
             files=files,
             descriptors=descriptors,
+            compacted="compact" in config.cleanup_policy,
             on_progress=on_progress,
         )
         loaded = loader.load(clean=clean)

@@ -66,6 +66,8 @@ class Loader:
     now_ms: int
     files: Files
     descriptors: Descriptors
+    compacted: bool = False
+    """Compaction may have left gaps between offsets."""
     on_progress: Progress | None = None
     done_bytes: int = 0
     told_bytes: int = 0
@@ -229,6 +231,7 @@ class Loader:
         limits = Limits(
             segment=segment.base_offset,
             sealed=upper is not None,
+            compacted=self.compacted,
             epochs=checkpoint,
             anchors=read_anchors(segment, self.files),
             known=loaded.holes,

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import crc32c
 
@@ -39,6 +40,11 @@ from pykbroker.records.batch import HEADER_SIZE, LOG_OVERHEAD, MAGIC, MIN_BATCH_
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _WINDOW = 256 * 1024
 _MAX_OFFSET = (1 << 63) - 1
+_FOLLOWERS = 6
+"""Batches looked at behind one that is in doubt: enough that one damaged among them changes nothing."""
+_LONGEST = 16 << 20
+"""Bytes that a batch with a damaged length is looked for; 3 s of work at worst, once."""
+_BYTES = [bytes([i]) for i in range(256)]
 _BODY = 21  # where the CRC's coverage begins
 
 
@@ -116,6 +122,8 @@ class Limits:
     """No batch reaches this offset: the next segment's base, or the known log end."""
     sealed: bool
     """Another segment follows, or ``upper`` is the known end: a gap at the end proves nothing."""
+    compacted: bool = False
+    """Gaps between offsets are usual here."""
     epochs: LeaderEpochs = field(default_factory=LeaderEpochs)
     anchors: Anchors = field(default_factory=Anchors)
     known: list[Hole] = field(default_factory=list)
@@ -197,6 +205,10 @@ class _Scanner:
             pos = confirmed = at
         return Result(holes, pos, expected, None)
 
+    @property
+    def _gaps_usual(self) -> bool:
+        return self.gaps_seen or self.limits.compacted
+
     def raw(self, pos: int) -> BatchHeader | None:
         """The header at ``pos``, unchecked; None where fewer than 61 bytes are left."""
         view = self.source.view(pos, HEADER_SIZE)
@@ -237,27 +249,72 @@ class _Scanner:
         new_epoch = header.leader_epoch != epoch and not self._epoch_known(header)
         if not gap and not new_epoch:
             return None
-        text = f"base offset {header.base_offset} or epoch {header.leader_epoch} does not fit: neighbours"
         # None: below the log start, or no checkpoint at all.
         known = self.limits.epochs.epoch_for(header.base_offset) is not None
-        behind = pos + header.size
-        if self._nothing_at(behind):
+        if self._nothing_at(pos + header.size):
             if gap and not self.limits.sealed and not self.gaps_seen:
                 return f"base offset {header.base_offset} is not {expected}"
             if new_epoch and epoch >= 0 and known:
                 return f"leader epoch {header.leader_epoch} is not in the checkpoint"
             return None
-        follower = self._good(behind, header.next_offset, header.leader_epoch)
-        if follower is not None:
+        followers = self._followers(pos + header.size)
+        if gap and self._offsets_against(header, expected, followers):
+            return f"base offset {header.base_offset} is not {expected}, as the batches behind it show"
+        if new_epoch and (
+            _epochs_against(header, epoch, followers)
             # A checkpoint that is right about the next batch is right about this one.
-            lone = new_epoch and follower.leader_epoch != header.leader_epoch
-            return text if lone and known and self._epoch_known(follower) else None
-        if self._good(behind, expected, epoch):
-            return text
-        after = self.raw(behind)
-        if after is not None and after.magic == MAGIC and expected <= after.base_offset < header.next_offset:
-            return text
+            or (
+                known
+                and len(followers) > 0
+                and followers[0].leader_epoch != header.leader_epoch
+                and self._epoch_known(followers[0])
+            )
+        ):
+            return f"leader epoch {header.leader_epoch} does not fit the batches behind it"
         return None
+
+    def _followers(self, pos: int) -> list[BatchHeader]:
+        """Headers of some batches from ``pos`` on whose CRC verifies, wherever they claim to lie."""
+        found: list[BatchHeader] = []
+        steps = 0
+        while pos < self.source.size and len(found) < _FOLLOWERS and steps < 2 * _FOLLOWERS:
+            steps += 1
+            header = self._good(pos, 0, -1)
+            if header is not None:
+                found.append(header)
+                pos += header.size
+                continue
+            bad = self.raw(pos)
+            if bad is not None and bad.batch_length >= MIN_BATCH_LENGTH:
+                behind = self.raw(pos + bad.size)
+                if behind is not None and behind.magic == MAGIC:
+                    pos += bad.size
+                    continue
+            end = min(pos + _WINDOW, self.source.size)
+            pos = next((at for at in self._magic_positions(pos + 1, end) if self._good(at, 0, -1)), end)
+        return found
+
+    def _offsets_against(self, header: BatchHeader, expected: int, followers: Sequence[BatchHeader]) -> bool:
+        """Whether the batches behind one show that its base offset is too high.
+
+        Where gaps are usual, two of them in a row are believed where they claim to lie, and without
+        such a pair, most of them; elsewhere a gap has to be borne out by all.
+        """
+        against = [f for f in followers if expected <= f.base_offset < header.next_offset]
+        if not self._gaps_usual or not against:
+            return bool(against)
+        pairs = {i for i, (a, b) in enumerate(pairwise(followers)) if b.base_offset == a.next_offset}
+        linked = [f for i, f in enumerate(followers) if i in pairs or i - 1 in pairs]
+        if linked:
+            return any(f in linked for f in against)
+        return len(against) > sum(f.base_offset >= header.next_offset for f in followers)
+
+    def _believed(self, pos: int, header: BatchHeader, expected: int, epoch: int) -> bool:
+        """Whether the batches behind a candidate do not speak against it."""
+        followers = self._followers(pos + header.size)
+        return not (
+            self._offsets_against(header, expected, followers) or _epochs_against(header, epoch, followers)
+        )
 
     def _nothing_at(self, pos: int) -> bool:
         """Whether the file ends at ``pos``, or only zeros follow."""
@@ -275,19 +332,66 @@ class _Scanner:
         self, pos: int, bad: BatchHeader | None, expected: int, epoch: int
     ) -> tuple[int, BatchHeader] | None:
         """Where good batches begin again behind the bad one at ``pos``; None: nowhere."""
-        sound = bad is not None and self._sound(bad, expected, epoch)
+        while bad is not None and self._sound(bad, expected, epoch):
+            at = pos + bad.size
+            torn = at > self.source.size or bad.batch_length < MIN_BATCH_LENGTH
+            if torn:
+                true_end = self._true_end(pos, bad)
+                if true_end is None:
+                    break
+                at, torn = true_end, False
+            header = self._good(at, expected, epoch)
+            if header is not None and self._led_to(at, header, expected, epoch, after=bad.next_offset):
+                return at, header
+            following = self.raw(at)
+            if following is None or not self._sound(following, bad.next_offset, epoch):
+                floor = expected if self._gaps_usual else bad.next_offset
+                return self._search(pos, bad, floor, epoch, torn=False)
+            pos, bad, expected = at, following, bad.next_offset  # damaged as well
         if bad is not None and bad.batch_length >= MIN_BATCH_LENGTH:
             at = pos + bad.size
-            header = self._good(at, expected, epoch) if at < self.source.size else None
-            if header is not None and (
-                (sound and header.base_offset == bad.next_offset)
-                or self._leads_on(at, header)
-                or self._breaks_at_header(at, header)
-            ):
+            header = self._good(at, expected, epoch)
+            if header is not None and self._led_to(at, header, expected, epoch, after=None):
                 return at, header
-        torn = sound and bad is not None and pos + bad.size > self.source.size
-        anchor = self._next_anchor(pos, expected, epoch)
-        return self._search(pos, bad, expected, epoch, torn=torn, anchor=anchor)
+        torn = bad is not None and self._sound(bad, expected, epoch) and pos + bad.size > self.source.size
+        return self._search(pos, bad, expected, epoch, torn=torn)
+
+    def _true_end(self, pos: int, bad: BatchHeader) -> int | None:
+        """Where a batch whose header is sound but for its length ends: there its CRC verifies, and
+        what looks like the next header begins.  Byte by byte, as far as batches are long."""
+        at = pos + HEADER_SIZE
+        crc = self.source.crc(pos + _BODY, at)
+        end = min(self.source.size, at + _LONGEST)
+        while at < end:
+            for byte in self.source.view(at, min(end - at, _WINDOW)).tobytes():
+                if crc == bad.crc and self._next_header_at(at, bad):
+                    return at
+                crc = crc32c.crc32c(_BYTES[byte], crc)
+                at += 1
+        return at if crc == bad.crc and at == self.source.size else None
+
+    def _next_header_at(self, pos: int, bad: BatchHeader) -> bool:
+        header = self.raw(pos)
+        return header is not None and (
+            (header.base_offset == bad.next_offset)
+            + (header.magic == MAGIC)
+            + (header.leader_epoch == bad.leader_epoch)
+            >= 2
+        )
+
+    def _led_to(self, at: int, header: BatchHeader, expected: int, epoch: int, *, after: int | None) -> bool:
+        """Whether the good batch at a bad one's end is where it claims to be.
+
+        ``after``: the offset that the bad one's header leads to expect, if that header is sound.
+        """
+        followers = self._followers(at + header.size)
+        if _epochs_against(header, epoch, followers):
+            return False
+        if header.base_offset == after:
+            return True
+        if after is not None and (not self._gaps_usual or not followers):
+            return False
+        return self._breaks_at_header(at, header) and not self._offsets_against(header, expected, followers)
 
     def _sound(self, header: BatchHeader, expected: int, epoch: int) -> bool:
         """Whether a header that failed looks right in all but length and CRC."""
@@ -296,6 +400,7 @@ class _Scanner:
             and header.base_offset == expected
             and (header.leader_epoch == epoch or epoch < 0 or self._epoch_known(header))
             and 0 < header.record_count <= header.last_offset_delta + 1
+            and (self._gaps_usual or header.record_count == header.last_offset_delta + 1)
         )
 
     def _next_anchor(self, pos: int, expected: int, epoch: int) -> tuple[int, BatchHeader] | None:
@@ -313,15 +418,15 @@ class _Scanner:
         epoch: int,
         *,
         torn: bool,
-        anchor: tuple[int, BatchHeader] | None,
     ) -> tuple[int, BatchHeader] | None:
         """Candidates byte by byte, up to the first anchor, which is certain."""
+        anchor = self._next_anchor(pos, expected, epoch)
         end = anchor[0] if anchor is not None else self.source.size
         weak: tuple[int, BatchHeader] | None = None
         crc, crc_end = 0, pos + _BODY
         for at in self._magic_positions(pos + 1, end):
             header = self._good(at, expected, epoch)
-            if header is None:
+            if header is None or not self._believed(at, header, expected, epoch):
                 continue
             if bad is not None and at >= crc_end:
                 crc = self.source.crc(crc_end, at, crc)
@@ -381,7 +486,7 @@ class _Scanner:
                 broken = None
                 break
             following = self._good(at, header.next_offset, header.leader_epoch)
-            if following is None:
+            if following is None or self.doubt(at, following, header.next_offset, header.leader_epoch):
                 broken = at, header.next_offset, header.leader_epoch
                 break
             header = following
@@ -401,3 +506,9 @@ class _Scanner:
             return rest == expected.to_bytes(8, "big")[: len(rest)]
         matches = (bad.base_offset == expected) + (bad.magic == MAGIC) + (bad.leader_epoch == epoch)
         return matches >= 2
+
+
+def _epochs_against(header: BatchHeader, epoch: int, followers: Sequence[BatchHeader]) -> bool:
+    """Whether most of the batches behind one have an epoch between the last one and its own."""
+    against = sum(epoch <= f.leader_epoch < header.leader_epoch for f in followers)
+    return against > sum(f.leader_epoch >= header.leader_epoch for f in followers)
