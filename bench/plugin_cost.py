@@ -163,7 +163,7 @@ def main() -> int:
                 for subject in order:
                     subject.measure(name, args.requests)
     print(f"CPU microseconds per request, median (quartiles; extremes) of {args.rounds} interleaved rounds")
-    print(f"of {args.requests} requests each.  Cost: of the medians; and median (quartiles) of the rounds'\n")
+    print(f"of {args.requests} requests each. Cost: of the medians; and by round, median (quartiles)\n")
     print("| line | plugins off | plugins installed, unused | cost of medians | cost by round |")
     print("|---|---:|---:|---:|---:|")
     worst = -1.0
