@@ -7,7 +7,7 @@ synonyms are chains in different units (``log.retention.ms``, else ``.minutes``,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -349,16 +349,6 @@ class TopicConfig:
         pattern_text=_NAMES_TEXT,
     )
 
-    plugin_overrides: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The topic's own values of plugins' settings, as text."""
-    plugged: bool = field(init=False, repr=False, compare=False)
-    """Whether a produce to this topic concerns any plugin: the one thing that all others look at."""
-
-    def __post_init__(self) -> None:
-        named = self.pykbroker_partitioner or self.pykbroker_exchange_type
-        plugged = bool(named or self.pykbroker_validators or self.pykbroker_interceptors)
-        object.__setattr__(self, "plugged", plugged)
-
     @property
     def compacted(self) -> bool:
         """Whether compaction works on this topic."""
@@ -378,15 +368,12 @@ class TopicConfig:
         """
         table = settings_of(cls)
         values: dict[str, Value] = dict(broker.topic_defaults)
-        plugins: dict[str, str] = {}
         for name, text in overrides.items():
             row = table.get(name)
             if row is not None:
                 values[row.field] = row.parse(text)
-            elif extensions.is_plugin_setting(name):
-                plugins[name] = text
         # Each row's parse and default have the type of its field, which no type checker can see.
-        return cls(**values, plugin_overrides=plugins or _NONE)  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
 
 
 def topic_defaults(broker: BrokerConfig) -> dict[str, Value]:

@@ -120,7 +120,9 @@ def test_a_folder_that_is_there_stays(tmp_path: Path) -> None:
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "kind"), [("my-own", "validator"), ("matcher", "validator")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("my-own", kind) for kind in plugins.KINDS] + [("matcher", "exchange")]
+)
 def test_a_new_package_passes_its_tests(
     kind: str, name: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
