@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.scale import FULL
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.sound"]
 
 settings.register_profile(
     "default",

@@ -25,6 +25,8 @@ from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.testing import BrokerProcess
 from tests.rawclient import RawClient
 
+pytestmark = pytest.mark.damages_data
+
 BATCHES, PER_BATCH = 12, 3
 END = BATCHES * PER_BATCH
 DAMAGED = 6
