@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -218,7 +219,10 @@ def _alter(admin: KafkaAdminClient, settings: dict[str, dict[str, str]]) -> None
 def _send(bootstrap: str, told: Sequence[Case]) -> None:
     from kafka import KafkaProducer
 
-    with KafkaProducer(bootstrap_servers=bootstrap) as producer:
+    topics = {one.named(message.exchange) for one in told for message in one.messages}
+    with KafkaProducer(bootstrap_servers=bootstrap) as producer, ThreadPoolExecutor(len(topics)) as pool:
+        # kafka-python waits 0.1 s for the metadata of each topic: for all of them at once
+        list(pool.map(producer.partitions_for, topics))
         sent = []
         for one in told:
             for number, message in enumerate(one.messages):
