@@ -1,6 +1,6 @@
 """What happens to partitions over time: retention, flushes, checkpoints, producer expiry, compaction.
 
-Each kind is a task of its own with its own interval, all on the wall clock, so that a clock that a test
+Each kind is a task of its own with its own interval, on the wall clock too, so that a clock that a test
 moves forward brings them about.  Decisions are made in the loop; whatever waits for a disk, removing files
 and writing checkpoints, runs in threads.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -76,8 +77,21 @@ class Upkeep:
 
     async def _every(self, interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._clock.wait_until_ms(self._clock.time_ms() + max(1, interval_ms))
+            await self._pause(max(1, interval_ms))
             await work()
+
+    async def _pause(self, ms: int) -> None:
+        """Return when ``ms`` have passed on either clock: tests move only the wall clock, and where that is
+        set back by a day, a day without retention and checkpoints must not follow."""
+        async with trio.open_nursery() as nursery:
+
+            async def end(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                nursery.cancel_scope.cancel()
+
+            clock = self._clock
+            nursery.start_soon(end, partial(clock.wait_until_ms, clock.time_ms() + ms))
+            nursery.start_soon(end, partial(clock.wait_until, clock.monotonic() + ms / 1000))
 
     async def _each(self, work: Callable[[Partition], None]) -> None:
         """Apply ``work`` to all partitions, a few at a time."""

@@ -380,3 +380,21 @@ async def test_a_topic_deleted_while_it_is_compacted(bench: Bench) -> None:
 async def test_a_checkpoint_of_the_cleaner_that_cannot_be_read_costs_work_only(bench: Bench) -> None:
     (bench.data_dir / "cleaner-offset-checkpoint").mkdir()
     await bench.partitions.upkeep.cleaner.clean_all()
+
+
+async def test_upkeep_goes_on_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, log_flush_start_offset_checkpoint_interval_ms="200")
+    await bench.open()
+    bench.topic()
+    async with trio.open_nursery() as nursery:
+        await running(bench, nursery)
+        await until(lambda: checkpoints.read_offsets(tmp_path / checkpoints.LOG_STARTS) == {("t", 0): 0})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        now = bench.clock.time_ms
+        monkeypatch.setattr(bench.clock, "time_ms", lambda: now() - 24 * 3600 * 1000)
+        bench.topic("later")
+        await until(lambda: ("later", 0) in checkpoints.read_offsets(tmp_path / checkpoints.LOG_STARTS))
+        nursery.cancel_scope.cancel()
+    await bench.partitions.shutdown()
