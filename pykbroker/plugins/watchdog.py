@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from _thread import get_ident
 from time import monotonic
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,8 @@ IDLE_LOOKS = 20
 """Looks that find nothing before the thread goes to sleep."""
 
 
-@dataclass(slots=True, eq=False)
-class Running:
-    """One call: whose it is, since when (monotonic seconds), how many thresholds it has passed."""
-
-    label: str
-    since: float
-    told: int = 0
+Running = tuple[str, float]
+"""One call: whose it is, since when (monotonic seconds).  A tuple, for one is made for each record."""
 
 
 class Watchdog:
@@ -38,6 +33,9 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._running: dict[int, Running] = {}
+        """By thread."""
+        self._told: dict[int, tuple[Running, int]] = {}
+        """By thread: the call that was named last, and how many thresholds it had passed."""
         self._asleep = True
         self._ending = threading.Event()
         self._wake = threading.Event()
@@ -45,20 +43,20 @@ class Watchdog:
 
     def enter(self, label: str) -> Running | None:
         """Note that the code named by ``label`` is called now; the result is for :meth:`leave`."""
-        ident = threading.get_ident()
-        outer = self._running.get(ident)
-        self._running[ident] = Running(label, monotonic())
+        ident = get_ident()
+        running = self._running
+        outer = running.get(ident)
+        running[ident] = (label, monotonic())
         if self._asleep:
             self._rouse()
         return outer
 
     def leave(self, outer: Running | None) -> None:
         """Note that it has returned, in the thread that called :meth:`enter`."""
-        ident = threading.get_ident()
         if outer is None:
-            self._running.pop(ident, None)
+            del self._running[get_ident()]
         else:
-            self._running[ident] = outer
+            self._running[get_ident()] = outer
 
     def close(self) -> None:
         """End the thread."""
@@ -93,12 +91,15 @@ class Watchdog:
     def look(self, now: float) -> None:
         """Name what has passed a threshold since the last look."""
         for ident, running in list(self._running.items()):
-            taken = now - running.since
-            if running.told < len(THRESHOLDS_S) and taken >= THRESHOLDS_S[running.told]:
-                running.told = sum(taken >= threshold for threshold in THRESHOLDS_S)
+            label, since = running
+            taken = now - since
+            passed = sum(taken >= threshold for threshold in THRESHOLDS_S)
+            known, told = self._told.get(ident, (None, 0))
+            if passed > (told if known is running else 0):
+                self._told[ident] = (running, passed)
                 frame = sys._current_frames().get(ident)
                 stack = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else ""
                 if self._running.get(ident) is running:
-                    log.warning(
-                        "a plugin holds up the broker: %s ms=%d\n%s", running.label, taken * 1000, stack
-                    )
+                    log.warning("a plugin holds up the broker: %s ms=%d\n%s", label, taken * 1000, stack)
+        if not self._running:
+            self._told.clear()
