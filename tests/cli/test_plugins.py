@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -142,3 +145,41 @@ def test_a_new_package_is_a_package(kind: str, tmp_path: Path) -> None:
     assert project["project"]["entry-points"]["pykbroker"] == {"my-own": "pykbroker_my_own"}
     assert (home / "pykbroker_my_own" / "__init__.py").exists()
     assert "$" not in "".join(path.read_text() for path in home.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--plugin", "no/such/file.py"], "there is no plugin file no/such/file.py"),
+        (["--set", "pykbroker.plugin.sticky.batch.bytes=x"], "must be an integer"),
+    ],
+)
+def test_serve_refuses_what_is_asked_wrongly(options: list[str], said: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["serve", "--data-dir", str(tmp_path / "data"), *options])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not (tmp_path / "data").exists()
+
+
+def test_serve_loads_what_is_named(tmp_path: Path) -> None:
+    (tmp_path / "limit.py").write_text(LIMIT)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "broken.py").write_text(BROKEN)
+    options = ["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), "--log-level", "debug"]
+    options += ["--plugin", str(tmp_path / "limit.py"), "--plugins-dir", str(tmp_path / "d")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pykbroker", "serve", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "data" / "pykbroker.json").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert f"plugin loaded: plugin=limit from={tmp_path / 'limit.py'}" in said
+    assert f"plugin left out: plugin=broken from={tmp_path / 'd' / 'broken.py'}" in said
