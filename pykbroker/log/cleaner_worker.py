@@ -1,15 +1,21 @@
 """One compaction in a process of its own: ``python -m pykbroker.log.cleaner_worker``.
 
-A :class:`~pykbroker.log.compaction.Job` as JSON on standard input, an
+A :class:`~pykbroker.log.compaction.Job` as one line of JSON on standard input, an
 :class:`~pykbroker.log.compaction.Outcome` on standard output, or ``{"error": "..."}`` and exit
 status 1.  The broker's loop is not held: neither its time nor its GIL.
+
+The broker keeps standard input open.  When it ends, the broker is gone, and the worker must be gone
+too: the next broker's worker writes files of the same names, and what has become a live segment by
+then would be written to by both.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 
 from pykbroker.log.compaction import Job, compact
 
@@ -18,18 +24,30 @@ COMMAND = (sys.executable, "-m", "pykbroker.log.cleaner_worker")
 
 _NICENESS = 10
 """Compaction is never urgent; clients' requests are."""
+_ORPHANED = 3
+"""Exit status when the broker has gone."""
 
 
 def main() -> int:
     """Read a job, do it, print the outcome; the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the broker, which ends us
     os.nice(_NICENESS)
+    line = sys.stdin.buffer.readline()
+    if line.endswith(b"\n"):  # else whoever asks has closed it already, and waits for the answer
+        threading.Thread(target=_end_with_the_broker, daemon=True).start()
     try:
-        outcome = compact(Job.decode(sys.stdin.buffer.read()))
+        outcome = compact(Job.decode(line))
     except OSError as e:
         sys.stdout.write(json.dumps({"error": str(e)}))
         return 1
     sys.stdout.buffer.write(outcome.encode())
     return 0
+
+
+def _end_with_the_broker() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(_ORPHANED)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ if the log still has the segments that they replace.  Up to where each log is cl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -127,8 +129,7 @@ class Cleaner:
         """Compact ``partition`` now, whatever its dirty share."""
         job = self._job(partition)
         try:
-            done = await trio.run_process(COMMAND, stdin=job.encode(), capture_stdout=True, check=False)
-            outcome = Outcome.decode(done.stdout)
+            outcome = Outcome.decode(await _run_worker(job))
             self._swap(partition, outcome)
         except (OSError, KafkaError, CompactionError) as error:
             log.error("compaction failed: partition=%s-%d: %s", partition.topic, partition.index, error)
@@ -203,3 +204,24 @@ class Cleaner:
             self._clean_to.pop(key, None)
         for partition in [p for p in self._idle_until if p.closed]:
             del self._idle_until[partition]
+
+
+async def _run_worker(job: Job) -> bytes:
+    """What the worker printed.  Raises :class:`OSError` if there can be none."""
+    process = await trio.lowlevel.open_process(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    # Open until the worker has answered: the end of its input tells it that this process was killed.
+    async with stdin, stdout:
+        try:
+            with contextlib.suppress(trio.BrokenResourceError):  # it died; its output says so
+                await stdin.send_all(job.encode() + b"\n")
+            output = b"".join([chunk async for chunk in stdout])
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+    return output
