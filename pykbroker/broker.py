@@ -29,7 +29,7 @@ from pykbroker.apis._registry import Services
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Elect, RegisterBroker
 from pykbroker.catalog.delta import Delta
-from pykbroker.catalog.exchanges import PluginExchangeTypes
+from pykbroker.catalog.exchange_types import PluginExchangeTypes
 from pykbroker.catalog.image import BrokerInfo, Image
 from pykbroker.catalog.local import CatalogError, LocalCatalog
 from pykbroker.catalog.policies import Policies

@@ -8,9 +8,8 @@ here is INVALID_CONFIG with a sentence, but deleting what is bound: POLICY_VIOLA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pykbroker.catalog import bindings as text
 from pykbroker.catalog.changes import (
@@ -20,13 +19,13 @@ from pykbroker.catalog.changes import (
     ObjectTooLarge,
     SetExchange,
     encode_object,
-    exchange_fields,
 )
 from pykbroker.catalog.exchange import Boundaries, Exchange
+from pykbroker.catalog.exchange_types import ExchangeTypes, NoExchangeTypes
+from pykbroker.catalog.forms import exchange_fields
 from pykbroker.catalog.image import Image, Topic
-from pykbroker.components import EXCHANGE_TYPE, Binding
+from pykbroker.components import Binding
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.plugins import ComponentFault, Plugins
 
 TYPE = "pykbroker.exchange.type"
 BINDINGS = "pykbroker.exchange.bindings"
@@ -37,54 +36,6 @@ FIXED = (TYPE, PARTITIONER)
 """Settings that decide where records go from a topic's first record on: not altered later."""
 
 _NEVER = 2**63 - 1
-
-
-class ExchangeTypes(Protocol):
-    """The exchange types that this broker has."""
-
-    def names(self) -> Iterable[str]:
-        """What ``pykbroker.exchange.type`` may be."""
-        ...
-
-    def check(
-        self, kind: str, exchange: str, settings: Mapping[str, str], bindings: Sequence[Binding]
-    ) -> None:
-        """Raise ValueError with a sentence for the user unless bindings make sense to the type, KafkaError
-        when the type cannot be asked.  ``settings`` are the exchange's own."""
-        ...
-
-
-class PluginExchangeTypes:
-    """Exchange types as plugins offer them."""
-
-    def __init__(self, plugins: Plugins) -> None:
-        self._plugins = plugins
-
-    def names(self) -> Iterable[str]:
-        return self._plugins.components(EXCHANGE_TYPE)
-
-    def check(
-        self, kind: str, exchange: str, settings: Mapping[str, str], bindings: Sequence[Binding]
-    ) -> None:
-        exchange_type = self._plugins.build(EXCHANGE_TYPE, kind, topic=exchange, overrides=settings)
-        guard = self._plugins.guard(EXCHANGE_TYPE, kind, exchange)
-        try:
-            for binding in bindings:
-                guard.call(exchange_type.validate, binding, expected=ValueError)
-        except ComponentFault as fault:
-            raise KafkaError(ErrorCode.POLICY_VIOLATION, str(fault)) from fault
-
-
-class NoExchangeTypes:
-    """A catalog that nobody has told of any type."""
-
-    def names(self) -> Iterable[str]:
-        return ()
-
-    def check(
-        self, kind: str, exchange: str, settings: Mapping[str, str], bindings: Sequence[Binding]
-    ) -> None:
-        raise KafkaError(ErrorCode.POLICY_VIOLATION, f"there is no exchange type {kind}")
 
 
 def _no_boundaries() -> Mapping[bytes, Sequence[int]]:
@@ -213,10 +164,11 @@ class ExchangeRules:
             hint = "an exchange of type fanout that is bound to the topic can be"
             why = f"{change.alternate!r} is not an exchange"
             raise _refused(ALTERNATE, f"{why}; {hint}" if change.alternate in image.topics else why)
-        try:
-            self.types.check(change.kind, name, own, new)
-        except ValueError as error:
-            raise _refused(BINDINGS, str(error)) from None
+        if new:  # a type that is missing does not keep anybody from unbinding
+            try:
+                self.types.check(change.kind, name, own, new)
+            except ValueError as error:
+                raise _refused(BINDINGS, str(error)) from None
         after = change.applied_to(image.exchanges.get(name))
         try:
             encode_object("exchange", exchange_fields(name, after))

@@ -16,14 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pykbroker.catalog.changes import (
-    encode_object,
-    exchange_fields,
-    exchange_version_from,
-    state_fields,
-    state_from,
-)
+from pykbroker.catalog.changes import encode_object
 from pykbroker.catalog.exchange import Exchange, ExchangeVersion
+from pykbroker.catalog.forms import exchange_fields, exchange_version_from, state_fields, state_from
 from pykbroker.catalog.image import (
     BrokerInfo,
     Image,

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykbroker.cli import _exchanges
+from pykbroker.cli import _exchanges, _routing
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._exchanges import ALTERNATE, APPEND, BINDINGS, SUBTRACT, TYPE, UNROUTABLE
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
-    from pykbroker.components import Binding, RoutingContext
-    from pykbroker.routing import Explained
+    from pykbroker.components import Binding
 
 HELP = """\
 Exchanges copy what they get to topics and other exchanges, by rules called bindings.
@@ -250,21 +249,14 @@ def show_(exchange: str, bootstrap: str, form: str) -> None:
         head = f"exchange {exchange}: type {each.kind}, {len(each.bindings)} bindings"
         if each.alternate:
             head += f", alternate {each.alternate}"
-        return head, [_shown(binding, form, exchange=binding.to in found) for binding in each.bindings]
+        return head, [
+            _routing.shown(binding, form, exchange=binding.to in found) for binding in each.bindings
+        ]
 
     head, rows = ask(bootstrap, story)
     if form == "table":
         click.echo(head + ("\n" if rows else ""))
     show(rows, form)
-
-
-def _shown(binding: Binding, form: str, *, exchange: bool) -> Row:
-    arguments: object = dict(binding.arguments)
-    if form == "table":
-        pairs = binding.arguments.items()
-        arguments = " ".join(name if value is None else f"{name}={value}" for name, value in pairs) or None
-    kind = "exchange" if exchange else "topic"
-    return {"to": binding.to, "kind": kind, "key": binding.key, "arguments": arguments}
 
 
 @command.command()
@@ -302,68 +294,11 @@ def test(
         await _exchanges.exchange(client, exchange)
         return await _exchanges.exchanges(client)
 
-    explained = _explain(ask(bootstrap, story), exchange, ctx, plugins, plugins_dir)
+    explained = _routing.explain(ask(bootstrap, story), exchange, ctx, plugins, plugins_dir)
     if form == "json":
-        click.echo(json.dumps(_as_json(explained), indent=2))
+        click.echo(json.dumps(_routing.as_json(explained), indent=2))
     else:
-        _print(explained)
-
-
-def _explain(
-    found: dict[str, _exchanges.Described],
-    exchange: str,
-    ctx: RoutingContext,
-    named: Sequence[str],
-    directory: Path | None,
-) -> Explained:
-    from pykbroker.cli.serve import load_plugins, load_settings
-    from pykbroker.errors import KafkaError
-    from pykbroker.routing import Routes
-    from pykbroker.routing.compiled import PluginCompiler
-
-    plugins = load_plugins(load_settings(None, []), named, directory)
-    try:
-        table = Routes(PluginCompiler(plugins), _exchanges.image_of(found)).current
-        return table.explain(exchange, ctx)
-    except KafkaError as error:
-        raise Failed(str(error), "--plugin and --plugins-dir load what the broker has") from error
-    finally:
-        plugins.close()
-
-
-def _as_json(explained: Explained) -> dict[str, object]:
-    from pykbroker.catalog.bindings import fields
-
-    return {
-        "routing_key": explained.routing_key,
-        "targets": sorted(explained.targets),
-        "unroutable": not explained.targets,
-        "steps": [
-            {
-                "exchange": step.exchange,
-                "type": step.kind,
-                "matched": [fields(binding) for binding in step.matched],
-                "alternate": step.alternate,
-                "fault": step.fault,
-            }
-            for step in explained.steps
-        ],
-    }
-
-
-def _print(explained: Explained) -> None:
-    targets = ", ".join(sorted(explained.targets))
-    click.echo(f"goes to: {targets}" if targets else "goes nowhere: it is unroutable")
-    for step in explained.steps:
-        click.echo(f"\n{step.exchange} ({step.kind})")
-        for binding in step.matched:
-            row = _shown(binding, "table", exchange=False)
-            why = " ".join(f"{name}={row[name]!r}" for name in ("key", "arguments") if row[name])
-            click.echo(f"  {binding.to:<20} {why}".rstrip())
-        if step.fault is not None:
-            click.echo(f"  failed: {step.fault}")
-        if not step.matched:
-            click.echo(f"  no binding matches{f': alternate {step.alternate}' if step.alternate else ''}")
+        _routing.print_(explained)
 
 
 @command.command()

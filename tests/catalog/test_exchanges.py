@@ -10,6 +10,7 @@ import pytest
 
 from pykbroker.catalog.alter import Alteration, Operation, Step, alter
 from pykbroker.catalog.exchange import Exchange
+from pykbroker.catalog.exchange_types import NoExchangeTypes
 from pykbroker.catalog.exchanges import ALTERNATE, BINDINGS, TYPE, described_overrides, reaching
 from pykbroker.catalog.image import TOPIC, Topic
 from pykbroker.catalog.memory import MemoryCatalog
@@ -227,6 +228,16 @@ async def test_a_number_names_no_bindings(world: World, operation: Operation) ->
 
 async def test_unbinding_what_is_not_there_needs_no_target(world: World) -> None:
     assert await world.unbind("entry", Binding("never was")) is None
+
+
+async def test_unbinding_needs_no_type(world: World) -> None:
+    """Its plugin may be gone."""
+    world.catalog.exchange_rules.types = NoExchangeTypes()
+    assert await world.unbind("entry", A) is None
+    assert await world.alter("entry", Step("retention.ms", Operation.SET, "5")) is None
+    error = await world.bind("entry", A)
+    assert error is not None
+    assert error.code is ErrorCode.POLICY_VIOLATION
 
 
 async def test_settings_and_bindings_change_together(world: World) -> None:
