@@ -102,6 +102,7 @@ class LocalCatalog(Catalog):
         try:
             image = _replay(journal, begin, image)
             journal.flushed(journal.flush())
+            files.sync_directory(data_dir)  # the name of its directory, which may be new
         except BaseException:
             journal.close(clean=False)
             raise

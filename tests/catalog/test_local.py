@@ -50,6 +50,25 @@ def creation(name: str) -> CreateTopic:
     return CreateTopic(name=name, topic_id=new_topic_id(), replicas=((1,),))
 
 
+class SyncedDirectories(Files):
+    """Notes whose names are on the disk."""
+
+    def __init__(self) -> None:
+        self.known: dict[Path, set[str]] = {}
+
+    def sync_directory(self, path: str | Path) -> None:
+        super().sync_directory(path)
+        self.known[Path(path)] = {entry.name for entry in Path(path).iterdir()}
+
+
+async def test_a_power_cut_leaves_the_directory_of_a_new_catalog(tmp_path: Path) -> None:
+    files = SyncedDirectories()
+    catalog = opened(tmp_path, files)
+    await catalog.propose([creation("t")])
+    assert DIRECTORY in files.known[tmp_path]
+    assert any(name.endswith(".log") for name in files.known[tmp_path / DIRECTORY])
+
+
 async def test_a_new_directory_is_an_empty_catalog(tmp_path: Path) -> None:
     assert opened(tmp_path).image == Image(cluster_id="c")
     assert (tmp_path / DIRECTORY).is_dir()
