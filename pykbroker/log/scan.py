@@ -11,14 +11,17 @@ looks like either until the next batch contradicts it.
 
 A record's value may itself hold batches.  So a *candidate* found behind damage counts only if
 
-1. the bad batch's own CRC verifies up to the candidate (only its length was damaged), or
+1. the bad batch's header is sound, and its end leads to the candidate with the offset that the
+   header leads to expect (the end is where it says, or where its CRC verifies), or
 2. a chain of good batches leads from it to the end of the file, or to an *anchor*: a batch edge that
    the offset index names, or
-3. a chain leads from it to something that looks like the header of a batch, damaged itself.
+3. a chain leads from it to something that looks like the header of a batch, damaged itself,
 
-Where the bad batch's header is sound and says that it is longer than the rest of the file, it is
-most likely the write that a crash broke off, and what follows is its own records: then only 1 and
-anchors count.
+and only if the batches behind it do not speak against the offset and epoch that it claims.
+
+Where the bad batch's header is sound, says that it is longer than the rest of the file, and its CRC
+verifies nowhere, it is the write that a crash broke off, and what follows is its own records: then
+only anchors count.
 """
 
 from __future__ import annotations
@@ -125,6 +128,10 @@ class Limits:
     compacted: bool = False
     """Gaps between offsets are usual here."""
     epochs: LeaderEpochs = field(default_factory=LeaderEpochs)
+    epochs_synced: int = _MAX_OFFSET
+    """Below it ``epochs`` has all there were; above, a power cut may have taken the latest ones."""
+    leader_epoch: int = -1
+    """The highest epoch that a lost one can have been, if that is known."""
     anchors: Anchors = field(default_factory=Anchors)
     known: list[Hole] = field(default_factory=list)
     """Holes recorded earlier; they explain gaps."""
@@ -254,11 +261,11 @@ class _Scanner:
         if self._nothing_at(pos + header.size):
             if gap and not self.limits.sealed and not self.gaps_seen:
                 return f"base offset {header.base_offset} is not {expected}"
-            if new_epoch and epoch >= 0 and known:
+            if new_epoch and epoch >= 0 and known and not self._epoch_may_be_lost(header):
                 return f"leader epoch {header.leader_epoch} is not in the checkpoint"
             return None
         followers = self._followers(pos + header.size)
-        if gap and self._offsets_against(header, expected, followers):
+        if gap and self._offsets_against(header, expected, followers, adjacent=True):
             return f"base offset {header.base_offset} is not {expected}, as the batches behind it show"
         if new_epoch and (
             _epochs_against(header, epoch, followers)
@@ -294,17 +301,22 @@ class _Scanner:
             pos = next((at for at in self._magic_positions(pos + 1, end) if self._good(at, 0, -1)), end)
         return found
 
-    def _offsets_against(self, header: BatchHeader, expected: int, followers: Sequence[BatchHeader]) -> bool:
+    def _offsets_against(
+        self, header: BatchHeader, expected: int, followers: Sequence[BatchHeader], *, adjacent: bool
+    ) -> bool:
         """Whether the batches behind one show that its base offset is too high.
 
-        Where gaps are usual, two of them in a row are believed where they claim to lie, and without
-        such a pair, most of them; elsewhere a gap has to be borne out by all.
+        Two in a row are believed where they claim to lie.  Of a batch that has no part in such a pair:
+        where nothing explains the gap before it (``adjacent``: no damage, no compaction), all others
+        have to bear it out, elsewhere most of them.
         """
         against = [f for f in followers if expected <= f.base_offset < header.next_offset]
-        if not self._gaps_usual or not against:
-            return bool(against)
+        if not against or followers[0].base_offset == header.next_offset:
+            return False
         pairs = {i for i, (a, b) in enumerate(pairwise(followers)) if b.base_offset == a.next_offset}
         linked = [f for i, f in enumerate(followers) if i in pairs or i - 1 in pairs]
+        if adjacent and not self._gaps_usual:
+            return True
         if linked:
             return any(f in linked for f in against)
         return len(against) > sum(f.base_offset >= header.next_offset for f in followers)
@@ -313,7 +325,8 @@ class _Scanner:
         """Whether the batches behind a candidate do not speak against it."""
         followers = self._followers(pos + header.size)
         return not (
-            self._offsets_against(header, expected, followers) or _epochs_against(header, epoch, followers)
+            self._offsets_against(header, expected, followers, adjacent=False)
+            or _epochs_against(header, epoch, followers)
         )
 
     def _nothing_at(self, pos: int) -> bool:
@@ -324,6 +337,14 @@ class _Scanner:
 
     def _explained(self, first: int, after: int) -> bool:
         return any(h.first_offset <= first and after <= h.next_offset for h in self.limits.known)
+
+    def _epoch_may_be_lost(self, header: BatchHeader) -> bool:
+        """Whether the epochs written down may lack this one, which comes after all of them."""
+        latest = -1 if self.limits.epochs.latest is None else self.limits.epochs.latest
+        return (
+            header.base_offset >= self.limits.epochs_synced
+            and latest < header.leader_epoch <= self.limits.leader_epoch
+        )
 
     def _epoch_known(self, header: BatchHeader) -> bool:
         return self.limits.epochs.epoch_for(header.base_offset) == header.leader_epoch
@@ -343,17 +364,22 @@ class _Scanner:
             header = self._good(at, expected, epoch)
             if header is not None and self._led_to(at, header, expected, epoch, after=bad.next_offset):
                 return at, header
+            floor = expected if self._gaps_usual else bad.next_offset
+            if header is not None:  # where it ends is certain, where it claims to be is not
+                pos, bad, expected = at, header, floor
+                continue
             following = self.raw(at)
-            if following is None or not self._sound(following, bad.next_offset, epoch):
-                floor = expected if self._gaps_usual else bad.next_offset
+            if following is None or (following.magic, following.base_offset) != (MAGIC, bad.next_offset):
                 return self._search(pos, bad, floor, epoch, torn=False)
             pos, bad, expected = at, following, bad.next_offset  # damaged as well
+        torn = bad is not None and self._sound(bad, expected, epoch) and pos + bad.size > self.source.size
+        if bad is not None and bad.magic == MAGIC and bad.base_offset == expected:
+            expected += 1  # it had one offset at least
         if bad is not None and bad.batch_length >= MIN_BATCH_LENGTH:
             at = pos + bad.size
             header = self._good(at, expected, epoch)
             if header is not None and self._led_to(at, header, expected, epoch, after=None):
                 return at, header
-        torn = bad is not None and self._sound(bad, expected, epoch) and pos + bad.size > self.source.size
         return self._search(pos, bad, expected, epoch, torn=torn)
 
     def _true_end(self, pos: int, bad: BatchHeader) -> int | None:
@@ -391,7 +417,9 @@ class _Scanner:
             return True
         if after is not None and (not self._gaps_usual or not followers):
             return False
-        return self._breaks_at_header(at, header) and not self._offsets_against(header, expected, followers)
+        return self._breaks_at_header(at, header) and not self._offsets_against(
+            header, expected, followers, adjacent=False
+        )
 
     def _sound(self, header: BatchHeader, expected: int, epoch: int) -> bool:
         """Whether a header that failed looks right in all but length and CRC."""
