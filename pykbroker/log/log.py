@@ -54,12 +54,14 @@ class Log(Serving, Cutting, Aging, Syncing):
         files: Files | None = None,
         descriptors: Descriptors | None = None,
         on_progress: Progress | None = None,
+        leader_epoch: int = -1,
     ) -> Log:
         """Open the log in ``directory``, which is made if it is missing.
 
         ``clean``: the last stop was clean (``.kafka_cleanshutdown`` was there), so only cheap checks
-        are made; otherwise every batch from ``recovery_point`` on is verified.  Blocks: for a large
-        unclean log call it in a thread.  Raises :class:`OSError`.
+        are made; otherwise every batch from ``recovery_point`` on is verified.  ``leader_epoch``: no
+        batch can have a higher one, if that is known.  Blocks: for a large unclean log call it in a
+        thread.  Raises :class:`OSError`.
         """
         if files is None:
             files = Files()
@@ -75,13 +77,18 @@ class Log(Serving, Cutting, Aging, Syncing):
             files=files,
             descriptors=descriptors,
             compacted="compact" in config.cleanup_policy,
+            leader_epoch=leader_epoch,
             on_progress=on_progress,
         )
         loaded = loader.load(clean=clean)
         opened = cls(directory, config, files, descriptors, loaded)
         if not clean:  # what the kernel has, the disk may not have yet
             opened.recovery_point = min(max(recovery_point, loaded.log_start), loaded.log_end)
-            opened._unsynced = [s for s in loaded.segments[:-1] if s.base_offset >= recovery_point]
+            ends = [segment.base_offset for segment in loaded.segments[1:]]
+            finished = zip(loaded.segments[:-1], ends, strict=True)
+            opened._unsynced = [segment for segment, end in finished if end > recovery_point]
+            opened._names += 1
+            opened._epochs_saved += 1
         if loaded.holes_changed:
             opened._save_holes()
         if loaded.epochs.dirty:

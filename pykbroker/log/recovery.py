@@ -68,6 +68,8 @@ class Loader:
     descriptors: Descriptors
     compacted: bool = False
     """Compaction may have left gaps between offsets."""
+    leader_epoch: int = -1
+    """No batch can have a higher epoch; -1: not known."""
     on_progress: Progress | None = None
     done_bytes: int = 0
     told_bytes: int = 0
@@ -233,6 +235,8 @@ class Loader:
             sealed=upper is not None,
             compacted=self.compacted,
             epochs=checkpoint,
+            epochs_synced=self.recovery_point,
+            leader_epoch=self.leader_epoch,
             anchors=read_anchors(segment, self.files),
             known=loaded.holes,
         )

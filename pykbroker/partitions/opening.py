@@ -47,6 +47,7 @@ class Opening:
         self._given_files = files
         self._files = files or Files()
         self._clean = False
+        self._image: Image
         self._recovery_points: dict[TopicPartition, int] = {}
         self._log_starts: dict[TopicPartition, int] = {}
         self._on_progress: Progress | None = None
@@ -73,6 +74,9 @@ class Opening:
             self._data_dir / checkpoints.RECOVERY_POINTS, self._files
         )
         self._log_starts = checkpoints.read_offsets(self._data_dir / checkpoints.LOG_STARTS, self._files)
+        self._image = image
+        if not self._clean:  # directories that a killed broker made: flushes go on without their names
+            self._files.sync_directory(self._data_dir)
         return directories.survey(self._data_dir, image, self._files)
 
     async def open_logs(
@@ -140,10 +144,15 @@ class Opening:
                 now_ms=self._clock.time_ms(),
                 files=self._given_files,
                 on_progress=progress if tell else None,
+                leader_epoch=self._leader_epoch(key),
             )
         except (OSError, StorageError) as error:
             self.failed[key] = f"log cannot be opened: {error}"
             log.error("log cannot be opened, the partition is offline: partition=%s: %s", name, error)
+
+    def _leader_epoch(self, key: TopicPartition) -> int:
+        topic = self._image.topics[key[0]]
+        return topic.partitions[key[1]].leader_epoch
 
     def _to_verify(self, key: TopicPartition) -> int:
         """Bytes of the segments that lie, at least in part, above the recovery point."""

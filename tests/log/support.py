@@ -92,6 +92,7 @@ def open_log(
     recovery_point: int = 0,
     log_start: int = 0,
     files: Files | None = None,
+    leader_epoch: int = -1,
 ) -> Log:
     """Open with defaults for a test."""
     return Log.open(
@@ -102,6 +103,7 @@ def open_log(
         log_start=log_start,
         now_ms=NOW,
         files=files,
+        leader_epoch=leader_epoch,
     )
 
 
