@@ -1,7 +1,8 @@
 """From the memory of the system to the disk, and the end of a log.
 
-After a failed sync other than for lack of space or descriptors the disk may have forgotten what the system believes to be
-written, so that no later sync proves anything: :meth:`Syncing.flush` fails until the log is opened again.
+After a failed sync other than for lack of space or descriptors the disk may have forgotten what the
+system believes to be written, so that no later sync proves anything: :meth:`Syncing.flush` fails until
+the log is opened again.
 """
 
 from __future__ import annotations
