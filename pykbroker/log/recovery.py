@@ -71,6 +71,8 @@ class Loader:
     leader_epoch: int = -1
     """No batch can have a higher epoch; -1: not known."""
     on_progress: Progress | None = None
+    epochs_lost: bool = False
+    """There is no checkpoint of the leader epochs that can be read."""
     done_bytes: int = 0
     told_bytes: int = 0
     total_bytes: int = 0
@@ -87,7 +89,7 @@ class Loader:
             segments,
             max(self.log_start, segments[0].base_offset),
             segments[-1].base_offset,
-            self._epochs(names),
+            self._read_epochs(names),
             ProducerStates(),
             known,
             {offset for name in names if (offset := _snapshot_offset(name)) is not None},
@@ -98,6 +100,8 @@ class Loader:
         elif clean and self._tail_is_sound(loaded):
             self._load_producers(loaded, loaded.log_end)
             self._replay(loaded, segments, loaded.log_end)
+            if self.epochs_lost:
+                loaded.epochs = _epochs_of(segments)
         else:
             self._recover(loaded, hold=self.recovery_point if clean else 0)
         if clean and not new and loaded.log_end < self.recovery_point:
@@ -140,14 +144,14 @@ class Loader:
         segment.created_ms = self.now_ms
         return segment
 
-    def _epochs(self, names: dict[str, int]) -> LeaderEpochs:
-        if epoch_file.FILE_NAME not in names:
-            return LeaderEpochs()
-        try:
-            return LeaderEpochs.decode(self.files.read_all(self.directory / epoch_file.FILE_NAME))
-        except ValueError as e:
-            log.warning("leader epochs not readable: directory=%s error=%s", self.directory, e)
-            return LeaderEpochs()
+    def _read_epochs(self, names: dict[str, int]) -> LeaderEpochs:
+        if epoch_file.FILE_NAME in names:
+            try:
+                return LeaderEpochs.decode(self.files.read_all(self.directory / epoch_file.FILE_NAME))
+            except ValueError as e:
+                log.warning("leader epochs not readable: directory=%s error=%s", self.directory, e)
+        self.epochs_lost = True
+        return LeaderEpochs()
 
     def _holes(self, names: dict[str, int], segments: list[Segment]) -> list[Hole]:
         if hole_file.FILE_NAME not in names:
@@ -217,6 +221,8 @@ class Loader:
         checkpoint = loaded.epochs
         loaded.epochs = LeaderEpochs(checkpoint.entries)
         loaded.epochs.truncate_from_end(scanned_from)
+        if self.epochs_lost:
+            loaded.epochs = _epochs_of(segments[:first])
         self._load_producers(loaded, scanned_from)
         self._replay(loaded, segments[:first], scanned_from)
         for i in range(first, len(segments)):
@@ -384,6 +390,16 @@ class Loader:
 
 def _snapshot_offset(name: str) -> int | None:
     return offset_of(name) if name.endswith(SNAPSHOT) else None
+
+
+def _epochs_of(segments: list[Segment]) -> LeaderEpochs:
+    """The leader epochs that the records of ``segments`` have, by their headers."""
+    epochs = LeaderEpochs()
+    for segment in segments:
+        for _position, header in segment.headers(0):
+            if header.leader_epoch != epochs.latest:
+                epochs.assign(header.leader_epoch, header.base_offset)
+    return epochs
 
 
 def place_holes(segments: list[Segment], holes: list[Hole]) -> None:

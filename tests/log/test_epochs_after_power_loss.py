@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pykbroker.log.epochs import FILE_NAME
-from tests.log.support import fill, open_log, read_values
+from pykbroker.log.epochs import FILE_NAME, LeaderEpochs
+from tests.log.support import Config, fill, open_log, read_values
 
 
 @pytest.mark.parametrize("batches", [1, 2, 5])
@@ -78,3 +78,26 @@ def test_an_epoch_that_cannot_have_been_is_damage(
     log = open_log(directory, clean=False, recovery_point=point, leader_epoch=leader_epoch)
     assert (log.log_end_offset, log.epochs.latest) == (5, 3)
     log.close(clean=True)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage"])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_checkpoint_that_is_gone_is_made_from_all_records(
+    tmp_path: Path, content: bytes | None, clean: bool
+) -> None:
+    """It is replaced without a sync: a power cut may leave an empty file, and the segments below the
+    recovery point are not scanned."""
+    directory = tmp_path / "t-0"
+    config = Config(segment_bytes=1000)
+    log = open_log(directory, config, clean=False)
+    for epoch in (1, 2, 4):
+        fill(log, 8, epoch=epoch)
+    log.close(clean=True)
+    path = directory / FILE_NAME
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    log = open_log(directory, config, clean=clean, recovery_point=20, log_start=3)
+    assert log.epochs.entries == [(1, 3), (2, 8), (4, 16)]
+    log.close(clean=False)
+    assert LeaderEpochs.decode(path.read_bytes()).entries == [(1, 3), (2, 8), (4, 16)]
