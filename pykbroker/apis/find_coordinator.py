@@ -5,8 +5,10 @@
 - The offsets topic is made when a coordinator is first looked for.  Kafka answers
   COORDINATOR_NOT_AVAILABLE while it makes it; we answer when it is there.
 
-Where we differ: transactions and share groups have no coordinator yet, so that other key types are
-refused with INVALID_REQUEST, which clients report instead of asking for ever.
+Where we differ: share groups have no coordinator yet, so that their key type is refused with
+INVALID_REQUEST, which clients report instead of asking for ever.  For a transactional id we name
+ourselves, as Kafka does, and InitProducerId refuses: "not supported" is what all clients then say, while
+librdkafka takes INVALID_REQUEST here for a passing trouble and tells nobody.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ from pykbroker.protocol.messages.find_coordinator import (
 
 GROUP = 0
 """The key type of groups."""
+
+TRANSACTION = 1
+"""The key type of transactional ids."""
+
+SHARE = 2
+"""The key type of share groups."""
 
 
 def failed(ctx: RequestContext, request: FindCoordinatorRequest, code: ErrorCode) -> FindCoordinatorResponse:
@@ -39,11 +47,12 @@ def _keys(ctx: RequestContext, request: FindCoordinatorRequest) -> list[str]:
 
 
 async def _find(ctx: RequestContext, key_type: int, key: str) -> Coordinator:
-    if key_type != GROUP:
-        what = {1: "transactions are", 2: "share groups are"}.get(key_type, f"key type {key_type} is")
+    if key_type not in (GROUP, TRANSACTION):
+        what = "share groups are" if key_type == SHARE else f"key type {key_type} is"
         return _refused(key, ErrorCode.INVALID_REQUEST, f"{what} not supported by this broker")
     try:
-        node_id = await ctx.services.groups.find(key)
+        groups = ctx.services.groups
+        node_id = ctx.services.config.node_id if key_type == TRANSACTION else await groups.find(key)
     except KafkaError as error:
         return _refused(key, error.code, str(error))
     broker = ctx.services.catalog.image.brokers.get(node_id)

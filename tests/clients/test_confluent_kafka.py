@@ -8,10 +8,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
+
+from pykbroker.testing import BrokerThread
 
 PATIENCE_S = 30.0
 
@@ -120,3 +122,11 @@ def test_the_admin_client(bootstrap: str, topic: str) -> None:
     assert configs["retention.ms"].value == "5000"
     admin.delete_topics([topic])[topic].result(PATIENCE_S)
     assert topic not in admin.list_topics(timeout=PATIENCE_S).topics
+
+
+def test_transactions_are_refused_by_name(pykbroker: BrokerThread) -> None:
+    """Not with a time-out: librdkafka tries until its patience ends, and then says what it was told."""
+    settings = {"bootstrap.servers": pykbroker.bootstrap, "transactional.id": "t", "log_level": 0}
+    with pytest.raises(KafkaException) as refused:
+        Producer(settings).init_transactions(1)
+    assert refused.value.args[0].code() == KafkaError.UNSUPPORTED_VERSION
