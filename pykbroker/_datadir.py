@@ -69,23 +69,39 @@ class DataDirectory:
                 ) from failure
             raise _held(self.path, holder) from None
         self._lock_fd = fd
-        # Left by a broker that was killed: nobody may take them for ours.
-        for stale in self._published():
-            stale.unlink(missing_ok=True)
-        self._write_lock({"pid": self.pid})
+        with self._telling():
+            # Left by a broker that was killed: nobody may take them for ours.
+            for stale in self._published():
+                stale.unlink(missing_ok=True)
+            self._write_lock({"pid": self.pid})
 
     def _published(self) -> list[Path]:
         info = self.path / INFO_FILE
         return [info] if self._ready_file is None else [info, self._ready_file]
 
     def publish(self, info: Mapping[str, object]) -> None:
-        """Write ``pykbroker.json``, and the same to the ready file: readers see all of it or nothing."""
-        self._write_lock({"pid": self.pid, "listeners": info["listeners"]})
+        """Write ``pykbroker.json``, and the same to the ready file: readers see all of it or nothing.
+
+        Raises :class:`StartError`.
+        """
         text = json.dumps(info, indent=2) + "\n"
-        for path in self._published():
-            draft = path.with_name(f"{path.name}.{self.pid}.tmp")
-            draft.write_text(text)
-            draft.replace(path)
+        with self._telling():
+            self._write_lock({"pid": self.pid, "listeners": info["listeners"]})
+            for path in self._published():
+                draft = path.with_name(f"{path.name}.{self.pid}.tmp")
+                draft.write_text(text)
+                draft.replace(path)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What cannot be written is an operator's trouble, not a bug."""
+        try:
+            yield
+        except OSError as failure:
+            raise StartError(
+                f"data directory {self.path} cannot be used: {failure.strerror}",
+                "Look for a full disk, permissions, or a failing disk",
+            ) from failure
 
     def release(self) -> None:
         """Take what was published away and let the next broker in.  Does nothing when not held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,29 @@ def test_a_full_disk_refuses_writes_until_there_is_space(small_disk: Path) -> No
         broker.kill()
         broker.start()
         assert _numbers(broker.bootstrap) == list(range(acknowledged + 1))
+
+
+def test_a_start_on_a_full_disk_says_so(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    with BrokerProcess(data_dir=small_disk / "data") as broker:
+        with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+            admin.create_topics([NewTopic(TOPIC, 1, 1)])
+        broker.kill()
+        (broker.data_dir / "pykbroker.json").unlink()  # or its room would do for the next one
+        _fill(filler)
+        with pytest.raises(RuntimeError, match="ended with status 1") as failure:
+            broker.start()
+        assert "No space left on device" in str(failure.value)
+        assert "Traceback" not in str(failure.value)
+        filler.unlink()
+        broker.start()
+        assert _numbers(broker.bootstrap) == []
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def _produce(client: RawClient, number: int) -> tuple[int, int]:
