@@ -251,7 +251,11 @@ class Partitions:
         await self.upkeep.write_checkpoints(open_now)
         self._open.clear()
         if clean:
-            await trio.to_thread.run_sync(checkpoints.write_clean_mark, self.data_dir, self._files or Files())
+            try:
+                files = self._files or Files()
+                await trio.to_thread.run_sync(checkpoints.write_clean_mark, self.data_dir, files)
+            except OSError as error:  # a full disk: everything else is done and flushed
+                log.error("the stop cannot be marked as clean, the next start verifies: %s", error)
 
 
 def _close_logs(partitions: list[Partition]) -> bool:

@@ -76,6 +76,21 @@ def test_a_start_on_a_full_disk_says_so(small_disk: Path) -> None:
         assert _numbers(broker.bootstrap) == []
 
 
+def test_a_stop_on_a_full_disk_is_a_stop(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    with BrokerProcess(data_dir=small_disk / "data") as broker:
+        with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+            admin.create_topics([NewTopic(TOPIC, 1, 1)])
+        with RawClient(broker.bootstrap) as client:
+            assert _produce(client, 0) == (ErrorCode.NONE, 0)
+        _fill(filler)
+        assert broker.stop() == 0
+        assert "Traceback" not in broker.output()
+        filler.unlink()
+        broker.start()
+        assert _numbers(broker.bootstrap) == [0]
+
+
 def _fill(filler: Path) -> None:
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
