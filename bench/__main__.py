@@ -92,7 +92,7 @@ def _machine() -> dict[str, str]:
     return {
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "Apache Kafka": "4.3.1",
         **{name: version(name) for name in packages},
     }
