@@ -120,11 +120,15 @@ class Group:
         return self.is_consumer if self.subscribed is None else topic in self.subscribed
 
     def roster(self) -> tuple[JoinedMember, ...]:
-        """The members with their metadata for the chosen protocol, for the leader."""
+        """The members with their metadata for the chosen protocol, for the leader.
+
+        Static ones first: where the two kinds alternate, kafka-python's range and round robin forget
+        all but the last run of a kind, and those members get no partitions.
+        """
         assert self.protocol is not None
         return tuple(
             JoinedMember(m.member_id, m.instance_id, protocols.metadata(m.protocols, self.protocol))
-            for m in self.members.values()
+            for m in sorted(self.members.values(), key=lambda member: member.instance_id is None)
         )
 
     def best_protocol(self) -> str:

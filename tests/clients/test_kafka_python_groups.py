@@ -65,6 +65,28 @@ def test_two_members_share_and_the_rest_takes_over(
         assert numbers(poll_records([first], 8)) == list(range(8))
 
 
+@pytest.mark.pykbroker(settings={"num.partitions": 4})
+def test_static_and_dynamic_members_that_alternate_all_get_their_share(
+    pykbroker: BrokerThread, topic: str, group: str
+) -> None:
+    with ExitStack() as stack:
+        members = [
+            stack.enter_context(
+                member(
+                    pykbroker.bootstrap,
+                    group,
+                    topic,
+                    group_instance_id=f"static-{number}" if number % 2 else None,
+                    partition_assignment_strategy=[RangePartitionAssignor],
+                )
+            )
+            for number in range(4)
+        ]
+        for joined in range(1, 5):  # one after the other
+            poll_until(members[:joined], settled(members[:joined], topic, 4))
+        assert sorted(len(each.assignment()) for each in members) == [1, 1, 1, 1]
+
+
 def test_every_group_gets_everything(bootstrap: str, topic: str, group: str) -> None:
     make_topic(bootstrap, topic, 2)
     send(bootstrap, topic, 2, 10)
