@@ -24,4 +24,5 @@ def _what_clients_leave_open() -> Iterator[None]:
 
 
 def _sockets() -> list[socket.socket]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, socket.socket)]
+    # By type(): isinstance() would ask a weak proxy for the class of an object that may be gone.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), socket.socket)]

@@ -116,6 +116,6 @@ def test_throughput_is_reported(pykbroker: BrokerThread, caplog: pytest.LogCaptu
         producer.send("orders", b"one").get(10)
         producer.close()
         deadline = time.monotonic() + 5
-        while "topic=orders" not in caplog.text and time.monotonic() < deadline:
+        while "throughput: topic=orders" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.02)
     assert "throughput: topic=orders batches=1 records=1" in caplog.text
