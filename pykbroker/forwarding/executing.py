@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 from pykbroker.forwarding.copying import Building, Copier, Source
+from pykbroker.forwarding.machine import HALF
 from pykbroker.forwarding.plan import LaneValue, Move
 from pykbroker.forwarding.targets import Rules, TargetPort
 from pykbroker.records.batch import HEADER_SIZE, MAX_SEQUENCE, add_sequence
@@ -30,18 +31,13 @@ LOOK = 32
 LARGE = 16 * 1024
 """Bytes beyond which compressing is worth a thread."""
 
-_HALF = 1 << 30
-
 
 def already_there(last_sequence: int, move: Move) -> int:
-    """How many of the move's first records have been appended, by the target's last sequence.
-
-    Sequences wrap: what is less than half the circle ahead is ahead.
-    """
+    """How many of the move's first records have been appended, by the target's last sequence."""
     if last_sequence < 0:
         return 0
     ahead = (last_sequence + 1 - move.base_sequence) & MAX_SEQUENCE
-    return min(ahead, len(move.offsets)) if ahead < _HALF else 0
+    return min(ahead, len(move.offsets)) if ahead < HALF else 0
 
 
 class Executor:
@@ -54,6 +50,11 @@ class Executor:
         self._time_ms = time_ms
         self.copies = 0
         """Records appended so far."""
+
+    @property
+    def producer_id(self) -> int:
+        """The producer id of the lane."""
+        return self._lane.producer_id
 
     def already_there(self, move: Move) -> int:
         """How many of the move's first records are in the target.  Raises as :class:`TargetPort`."""
@@ -102,12 +103,12 @@ class Executor:
         return reached
 
     async def _finish(self, move: Move, base: int, building: Building, rules: Rules) -> int:
-        batch = await self.built(move, base, building, rules)
+        batch = await self._built(move, base, building, rules)
         reached = self._port.append(move.target, batch, now_ms=self._time_ms())
         self.copies += building.count
         return reached
 
-    async def built(self, move: Move, base: int, building: Building, rules: Rules) -> bytearray:
+    async def _built(self, move: Move, base: int, building: Building, rules: Rules) -> bytearray:
         """The finished batch of the records from number ``base`` of the move on."""
 
         def finish() -> bytearray:
@@ -123,11 +124,10 @@ class Executor:
             return await trio.to_thread.run_sync(finish)
         return finish()
 
-    async def preview(self, move: Move, first: int, records: Mapping[int, Source]) -> bytearray:
-        """One batch of the move's records from number ``first`` on, all of which must be in ``records``:
-        what validators are shown."""
+    async def preview(self, move: Move, records: Mapping[int, Source]) -> bytearray:
+        """One batch of all records of a move, all of which must be in ``records``: what validators see."""
         building = Building(Codec.NONE)
-        for offset in move.offsets[first:]:
+        for offset in move.offsets:
             record = records[offset]
             building.add(record.timestamp, self._copier.suffix(record))
-        return await self.built(move, first, building, self._port.rules(move.target))
+        return await self._built(move, 0, building, self._port.rules(move.target))

@@ -8,10 +8,13 @@ A lane, per ingress partition::
 
 * Plans are decided in the order of the ingress log and never again: after a crash they are executed.
 * Sequences of a target are given out in the order of deciding, also those of an amended move; so moves to
-  one target are executed in the order of their sequences.
+  one target are executed in the order of their sequences.  A target that is ahead of what the lane knows
+  has copies of a plan that a power cut took from the log of plans: sequences go on behind them, or what
+  is decided anew would count as there already.
 * A move whose target refuses some records keeps its base sequence and has fewer of them.  The gap behind
   it does no harm: whoever executes compares sequences, and never demands that they follow each other.
-* A slot is free again once its plan is done, so that the keys of a compacted log stay few.
+* A slot is free again once its plan is done, so that the keys of a compacted log stay few.  Plans that
+  wait for targets are merged into one.
 
 Deciding raises nothing: callers ask about lanes that they have opened, in the order of their decisions.
 """
@@ -20,8 +23,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pykbroker.coordinator.machine import Decision
 from pykbroker.coordinator.shard_log import NewRecord, StoredRecord
@@ -31,6 +34,11 @@ from pykbroker.records.batch import MAX_SEQUENCE, add_sequence
 
 log = logging.getLogger(__name__)
 
+HALF = 1 << 30
+"""Sequences wrap: one that is less than half the circle ahead of another is ahead of it."""
+
+Name = tuple[Place, int]
+"""What tells a move from the others of its plan."""
 Answer = Plan | LaneValue
 """What a decision answers: the plan as it now is, or the lane."""
 ForwardDecision = Decision[None, Answer]
@@ -70,16 +78,24 @@ class ForwardMachine:
 
     # -- deciding
 
-    def open(self, ingress: Place, producer_id: int, position: int, token: int) -> ForwardDecision:
+    def open(
+        self, ingress: Place, producer_id: int, position: int, leader_epoch: int, token: int
+    ) -> ForwardDecision:
         """Begin a lane at ``position``; one that is there already stays as it is."""
         known = self.lanes.get(ingress)
         if known is not None:
             return Decision(replies=((token, known.value),))
-        value = LaneValue(producer_id, 0, position)
+        value = LaneValue(producer_id, 0, position, leader_epoch)
         return Decision(records=(_lane_record(ingress, value),), replies=((token, value),))
 
     def plan(
-        self, ingress: Place, next_offset: int, routes: Sequence[Route], done: Iterable[int], token: int
+        self,
+        ingress: Place,
+        next_offset: int,
+        leader_epoch: int,
+        routes: Sequence[Route],
+        done: Iterable[int],
+        token: int,
     ) -> ForwardDecision:
         """Decide about everything from the lane's position to below ``next_offset``; ``done`` are slots
         of plans that are.  Without routes there is nothing to execute, and only the position moves."""
@@ -90,9 +106,10 @@ class ForwardMachine:
         plan = Plan(slot=slot, first_offset=lane.value.position, next_offset=next_offset, moves=moves)
         records = [_done_record(ingress, each) for each in done if each != slot or not moves]
         if moves:
-            records.append(NewRecord(form.plan_key(ingress, slot), form.encode_plan(plan)))
+            records.append(_plan_record(ingress, plan))
         records += sequences
-        records.append(_lane_record(ingress, lane.value._replace(position=next_offset)))
+        value = lane.value._replace(position=next_offset, leader_epoch=leader_epoch)
+        records.append(_lane_record(ingress, value))
         return Decision(records=tuple(records), replies=((token, plan),))
 
     def finish(self, ingress: Place, done: Iterable[int], token: int) -> ForwardDecision:
@@ -105,7 +122,7 @@ class ForwardMachine:
         self,
         ingress: Place,
         slot: int,
-        name: tuple[Place, int],
+        name: Name,
         keep: Sequence[int],
         instead: Sequence[Route],
         token: int,
@@ -120,24 +137,39 @@ class ForwardMachine:
             if move.name != name:
                 moves.append(move)
             elif keep:
-                moves.append(
-                    Move(
-                        target=move.target,
-                        offsets=tuple(keep),
-                        since=move.since,
-                        base_sequence=move.base_sequence,
-                    )
-                )
+                moves.append(replace(move, offsets=tuple(keep)))
         amended = Plan(
             slot=slot, first_offset=plan.first_offset, next_offset=plan.next_offset, moves=(*moves, *more)
         )
-        record = NewRecord(form.plan_key(ingress, slot), form.encode_plan(amended))
-        return Decision(records=(record, *sequences), replies=((token, amended),))
+        return Decision(records=(_plan_record(ingress, amended), *sequences), replies=((token, amended),))
 
-    def restart(self, ingress: Place, position: int, token: int) -> ForwardDecision:
-        """Go on at ``position``: the ingress log has lost what was decided about."""
-        value = self.lanes[ingress].value._replace(position=position)
-        return Decision(records=(_lane_record(ingress, value),), replies=((token, value),))
+    def merge(self, ingress: Place, waiting: Mapping[int, Collection[Name]], token: int) -> ForwardDecision:
+        """Make one plan of several, by slot, of which only these moves are left."""
+        lane = self.lanes[ingress]
+        plans = [lane.plans[slot] for slot in waiting]
+        left = [move for plan, move in lane.open_moves() if move.name in waiting.get(plan.slot, ())]
+        merged = Plan(
+            slot=min(waiting),
+            first_offset=min(plan.first_offset for plan in plans),
+            next_offset=max(plan.next_offset for plan in plans),
+            moves=_merged(left),
+        )
+        records = [_plan_record(ingress, merged)]
+        records += [_done_record(ingress, plan.slot) for plan in plans if plan.slot != merged.slot]
+        return Decision(records=tuple(records), replies=((token, merged),))
+
+    def restart(self, ingress: Place, position: int, leader_epoch: int, token: int) -> ForwardDecision:
+        """Go on at ``position``: the ingress log has lost what lay behind it, and what is there or comes
+        there now is something else than what was decided about."""
+        lane = self.lanes[ingress]
+        value = lane.value._replace(position=position, leader_epoch=leader_epoch)
+        records = [_lane_record(ingress, value)]
+        for plan in lane.plans.values():
+            if plan.first_offset >= position:
+                records.append(_done_record(ingress, plan.slot))
+            elif plan.next_offset > position:
+                records.append(_plan_record(ingress, _cut(plan, position)))
+        return Decision(records=tuple(records), replies=((token, value),))
 
     def forget(self, ingress: Place, token: int) -> ForwardDecision:
         """The ingress partition is gone."""
@@ -177,7 +209,7 @@ class ForwardMachine:
             # After compaction the lane's own record may come last; what it is then says that record.
             if value is None:
                 return
-            lane = self.lanes[key.ingress] = Lane(LaneValue(-1, -1, 0))
+            lane = self.lanes[key.ingress] = Lane(LaneValue(-1, -1, 0, 0))
         if key.kind == form.PLAN:
             if value is None:
                 lane.plans.pop(key.slot, None)
@@ -213,6 +245,8 @@ def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple
     moves = []
     for route in routes:
         base = after.get(route.target, lane.sequences.get(route.target, 0))
+        if route.last_sequence >= 0 and 0 < (route.last_sequence + 1 - base) & MAX_SEQUENCE < HALF:
+            base = add_sequence(route.last_sequence, 1)
         after[route.target] = add_sequence(base, len(route.offsets))
         moves.append(Move(target=route.target, offsets=route.offsets, since=route.since, base_sequence=base))
     records = [
@@ -220,6 +254,33 @@ def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple
         for target, sequence in after.items()
     ]
     return tuple(moves), records
+
+
+def _merged(moves: Iterable[Move]) -> tuple[Move, ...]:
+    """The moves, in the order of sequences, with those joined that follow each other."""
+    last: dict[Place, int] = {}
+    merged: list[Move] = []
+    for move in moves:
+        at = last.get(move.target)
+        if at is not None:
+            before = merged[at]
+            follows = add_sequence(before.base_sequence, len(before.offsets)) == move.base_sequence
+            if follows and before.offsets[-1] < move.offsets[0]:
+                merged[at] = replace(before, offsets=before.offsets + move.offsets)
+                continue
+        last[move.target] = len(merged)
+        merged.append(move)
+    return tuple(merged)
+
+
+def _cut(plan: Plan, end: int) -> Plan:
+    """The plan without what lies at or behind the offset ``end``."""
+    moves = []
+    for move in plan.moves:
+        offsets = tuple(offset for offset in move.offsets if offset < end)
+        if offsets:
+            moves.append(replace(move, offsets=offsets))
+    return replace(plan, next_offset=end, moves=tuple(moves))
 
 
 def _free_slot(lane: Lane, done: Sequence[int]) -> int:
@@ -232,6 +293,10 @@ def _free_slot(lane: Lane, done: Sequence[int]) -> int:
 
 def _lane_record(ingress: Place, value: LaneValue) -> NewRecord:
     return NewRecord(form.lane_key(ingress), form.encode_numbers(*value))
+
+
+def _plan_record(ingress: Place, plan: Plan) -> NewRecord:
+    return NewRecord(form.plan_key(ingress, plan.slot), form.encode_plan(plan))
 
 
 def _done_record(ingress: Place, slot: int) -> NewRecord:

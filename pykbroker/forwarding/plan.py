@@ -2,7 +2,8 @@
 
 The topic is compacted; a key says what its newest value stands for::
 
-    L ingress                     a lane: its producer id and epoch, and the offset up to which it has decided
+    L ingress                     a lane: its producer id and epoch, the offset up to which it has decided,
+                                  and the leader epoch of the ingress log then
     P ingress, slot               an open plan; null when it is done, and then another plan takes the slot
     S ingress, target partition   the sequence of the next record that this lane moves there
 
@@ -47,12 +48,13 @@ class Route(NamedTuple):
     """A decision: the records at these offsets of the ingress log go to ``target``.
 
     ``offsets`` rise.  ``since`` is the target's log end when this was decided: none of these copies lies
-    before it.
+    before it.  ``last_sequence`` is the last one that the target had of this lane then, -1 for none.
     """
 
     target: Place
     offsets: tuple[int, ...]
     since: int
+    last_sequence: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,13 @@ class Plan:
 
 
 class LaneValue(NamedTuple):
-    """The durable part of a lane beside its plans: it has decided about all below ``position``."""
+    """The durable part of a lane beside its plans: it has decided about all below ``position``, when
+    ``leader_epoch`` was that of the ingress log."""
 
     producer_id: int
     epoch: int
     position: int
+    leader_epoch: int
 
 
 class Key(NamedTuple):
@@ -130,7 +134,7 @@ def decode_key(data: bytes) -> Key:
 
 
 def encode_numbers(*numbers: int) -> bytes:
-    """The value of a lane (its three numbers) or of a sequence (one)."""
+    """The value of a lane (its four numbers) or of a sequence (one)."""
     out = bytearray((VERSION,))
     for number in numbers:
         append_varint(out, number)
@@ -139,7 +143,7 @@ def encode_numbers(*numbers: int) -> bytes:
 
 def decode_lane(data: bytes) -> LaneValue:
     """Raises :class:`PlanError`."""
-    return LaneValue(*_numbers(data, 3))
+    return LaneValue(*_numbers(data, 4))
 
 
 def decode_sequence(data: bytes) -> int:

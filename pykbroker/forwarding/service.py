@@ -27,8 +27,9 @@ from pykbroker.coordinator.partition_log import PartitionLog
 from pykbroker.coordinator.runtime import Shard
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordUnroutable
+from pykbroker.forwarding.accounting import Counters
 from pykbroker.forwarding.deciding import STEP
-from pykbroker.forwarding.lane import Counters, ForwardShard, LaneDriver, Surroundings
+from pykbroker.forwarding.lane import ForwardShard, LaneDriver, Surroundings
 from pykbroker.forwarding.machine import Answer, ForwardMachine
 from pykbroker.forwarding.plan import Place
 from pykbroker.forwarding.targets import Directory, LocalTargets
@@ -125,6 +126,10 @@ class Forwarding:
         self._nursery: trio.Nursery | None = None
         self._surveyed = False
         self._making = trio.Lock()
+        # From the beginning: nothing may be deleted or forgotten before it is known what is needed.
+        partitions.upkeep.is_producer_needed = self.is_needed
+        for partition in partitions:
+            self._hold(partition)
 
     # -- life
 
@@ -133,7 +138,6 @@ class Forwarding:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._partitions.on_opened = self._attach
-            self._partitions.upkeep.is_producer_needed = self.is_needed
             try:
                 for partition in tuple(self._partitions):
                     if partition.topic == FORWARD_TOPIC:
@@ -253,14 +257,20 @@ class Forwarding:
 
     # -- lanes
 
+    def _hold(self, partition: Partition) -> bool:
+        """Keep what is not moved yet of an ingress log; whether the partition is one."""
+        is_ingress = partition.topic.startswith(INGRESS_PREFIX)
+        if is_ingress or partition.config.pykbroker_exchange_type:
+            partition.needed_from = partial(self.position, partition.topic_id, partition.index)
+            return True
+        return False
+
     def _attach(self, partition: Partition) -> None:
         """Have an eye on a partition, if it is one of an ingress log."""
-        is_ingress = partition.topic.startswith(INGRESS_PREFIX)
-        if not is_ingress and not partition.config.pykbroker_exchange_type:
+        if not self._hold(partition):
             return
         ingress = Place(partition.topic_id, partition.index)
         started = self._lanes[ingress] = _Started(ingress, partition)
-        partition.needed_from = partial(self.position, *ingress)
         partition.watch(partial(self._wake, started))
         self._look(started)
 
@@ -269,7 +279,8 @@ class Forwarding:
         source, index = started.source, self._shard_of(started.ingress)
         if index is not None and index in self._loaded and not self._loaded[index].is_set():
             return  # loading ends with a look
-        if self.position(*started.ingress) < source.log_end_offset:
+        # A position behind the end is that of a log which has lost records.
+        if self.position(*started.ingress) != source.log_end_offset:
             self._wake(started)
 
     def _wake(self, started: _Started) -> None:

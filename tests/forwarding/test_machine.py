@@ -40,7 +40,9 @@ class Forwarder(RuleBasedStateMachine):
         self.port = MemoryTargets(max_bytes=max_bytes)
         self.due: dict[Place, list[int]] = defaultdict(list)
         self.start()
-        lane = trio.run(self.ask, partial(ForwardMachine.open, ingress=INGRESS, producer_id=7, position=0))
+        lane = trio.run(
+            self.ask, partial(ForwardMachine.open, ingress=INGRESS, producer_id=7, position=0, leader_epoch=0)
+        )
         assert isinstance(lane, LaneValue)
         if first_sequence:
             for target in (*TARGETS, DEAD_LETTERS):
@@ -83,7 +85,12 @@ class Forwarder(RuleBasedStateMachine):
         for slot in done:
             self.executed.pop(slot, None)
         decide = partial(
-            ForwardMachine.plan, ingress=INGRESS, next_offset=first + count, routes=routes, done=done
+            ForwardMachine.plan,
+            ingress=INGRESS,
+            next_offset=first + count,
+            leader_epoch=0,
+            routes=routes,
+            done=done,
         )
         trio.run(self.ask, decide)
 
@@ -215,11 +222,11 @@ async def test_slots_are_used_again_and_a_lane_that_is_gone_leaves_nothing() -> 
     async def ask(decide: Callable[[int], Decision[None, Answer]]) -> Answer:
         return await shard.ask(lambda token, _now, _ms: decide(token))
 
-    await ask(lambda token: machine.open(INGRESS, 7, 0, token))
+    await ask(lambda token: machine.open(INGRESS, 7, 0, 0, token))
     done: list[int] = []
     for number in range(50):
         routes = [Route(TARGETS[0], (number,), 0)]
-        plan = await ask(lambda token: machine.plan(INGRESS, number + 1, routes, done, token))  # noqa: B023
+        plan = await ask(lambda token: machine.plan(INGRESS, number + 1, 0, routes, done, token))  # noqa: B023
         assert isinstance(plan, Plan)
         done = [plan.slot]
     log.compact()

@@ -52,7 +52,7 @@ def test_keys_come_back(ingress: Place, target: Place, slot: int) -> None:
 
 
 def test_numbers_come_back() -> None:
-    value = LaneValue(2**62, 3, 2**61)
+    value = LaneValue(2**62, 3, 2**61, 17)
     assert form.decode_lane(form.encode_numbers(*value)) == value
     assert form.decode_sequence(form.encode_numbers(2**31 - 1)) == 2**31 - 1
 
