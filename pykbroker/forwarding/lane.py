@@ -188,7 +188,9 @@ class LaneDriver:
         self._executor = Executor(around.port, self._copier, value, around.clock.time_ms)
         self._position = self.passed = value.position
         self._open, self._done, self._merge_at = {}, [], MERGE_AT
-        self._outboxes = Outboxes(self._label, around.clock, self._nursery, self._turn, self._deliver)
+        self._outboxes = Outboxes(
+            self._label, around.clock, self._nursery, self._turn, self._deliver, around.name_of
+        )
         if lane is not None:
             self._take_up(lane, self._outboxes)
 

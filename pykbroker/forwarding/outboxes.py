@@ -30,13 +30,20 @@ class Outboxes:
     anything; its first move is being delivered.  The next one is taken while nobody else has ``turn``."""
 
     def __init__(
-        self, label: str, clock: Clock, nursery: trio.Nursery, turn: trio.Lock, deliver: Deliver
+        self,
+        label: str,
+        clock: Clock,
+        nursery: trio.Nursery,
+        turn: trio.Lock,
+        deliver: Deliver,
+        name_of: Callable[[bytes], str],
     ) -> None:
         self._label = label
         self._clock = clock
         self._nursery = nursery
         self._turn = turn
         self._deliver = deliver
+        self._name_of = name_of
         self._boxes: dict[Place, deque[tuple[int, Move]]] = {}
 
     def __contains__(self, target: Place) -> bool:
@@ -65,7 +72,7 @@ class Outboxes:
                     told = now
                     log.warning(
                         "a target is not available, its copies wait: from=%s to=%s-%d moves=%d: %s",
-                        self._label, target.topic_id.hex(), target.partition, len(box), error,
+                        self._label, self._name_of(target.topic_id), target.partition, len(box), error,
                     )  # fmt: skip
                 await self._clock.wait_until(now + delay)
                 delay = min(2 * delay, MAX_RETRY_S)
@@ -77,7 +84,7 @@ class Outboxes:
         if told:
             log.info(
                 "copies that waited are there: from=%s to=%s-%d",
-                self._label, target.topic_id.hex(), target.partition,
+                self._label, self._name_of(target.topic_id), target.partition,
             )  # fmt: skip
         del self._boxes[target]
 
