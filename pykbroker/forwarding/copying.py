@@ -36,7 +36,7 @@ class Source(NamedTuple):
     """One record of an ingress log.
 
     ``body`` are its key and value as they lie in the batch, ``tail`` its headers without their count
-    ``header_count``, and without a provenance that an earlier copy has left.
+    ``header_count``, and without a provenance that an earlier copy has left, if that will be replaced.
     """
 
     offset: int
@@ -55,8 +55,12 @@ class Source(NamedTuple):
         return len(self.body) + len(self.tail) + 8
 
 
-def sources(header: BatchHeader, data: bytes) -> Iterator[Source]:
-    """The records of a batch whose decompressed payload is ``data``.  Raises :class:`BatchError`."""
+def sources(header: BatchHeader, data: bytes, *, keep_provenance: bool = False) -> Iterator[Source]:
+    """The records of a batch whose decompressed payload is ``data``.  Raises :class:`BatchError`.
+
+    ``keep_provenance``: the header of an earlier copy is not replaced but stays.
+    """
+    replaced = None if keep_provenance else _ROUTED_FROM_NAME
     base_offset, base_timestamp, codec = header.base_offset, header.base_timestamp, header.codec
     append_time = header.max_timestamp if header.log_append else None
     at = 0
@@ -84,7 +88,7 @@ def sources(header: BatchHeader, data: bytes) -> Iterator[Source]:
                 tail, count = b"", 0
                 at += 1
             else:
-                headers, tail, count, at = _headers(data, at)
+                headers, tail, count, at = _headers(data, at, replaced)
             if at != end:
                 raise BatchError(f"record does not end where its length says: position={at} end={end}")
             value_size = length if length >= 0 else None
@@ -94,7 +98,7 @@ def sources(header: BatchHeader, data: bytes) -> Iterator[Source]:
         raise BatchError(f"record cut short: position={at} bytes={len(data)}") from error
 
 
-def _headers(data: bytes, at: int) -> tuple[Headers, bytes, int, int]:
+def _headers(data: bytes, at: int, replaced: bytes | None) -> tuple[Headers, bytes, int, int]:
     count, at = read_varint(data, at)
     if not 0 <= count <= len(data) - at:
         raise BatchError(f"header count not possible: count={count} bytes={len(data) - at}")
@@ -112,7 +116,7 @@ def _headers(data: bytes, at: int) -> tuple[Headers, bytes, int, int]:
             value = data[at : at + length]
             at += length
         found.append((name.decode("utf-8", "surrogateescape"), value))
-        if name != _ROUTED_FROM_NAME:
+        if name != replaced:
             tail.append(data[start:at])
     return tuple(found), b"".join(tail), len(tail), at
 

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from pykbroker.coordinator.machine import Decision
-from pykbroker.coordinator.runtime import Shard
-from pykbroker.errors import KafkaError
+from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordUnroutable
 from pykbroker.forwarding.accounting import Account, Counters
 from pykbroker.forwarding.copying import Copier, Source, provenance
@@ -36,6 +35,7 @@ from pykbroker.forwarding.outboxes import RETRY_S, Outboxes
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
 from pykbroker.forwarding.reading import Chunk, Reader
 from pykbroker.forwarding.refusing import GONE, is_gone, refusals
+from pykbroker.forwarding.shards import ForwardShard
 from pykbroker.forwarding.targets import TargetPort
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from pykbroker.partitions.partition import Partition
 
 log = logging.getLogger(__name__)
-
-ForwardShard = Shard[None, Answer, ForwardMachine]
 
 PLAN_RECORDS = 1000
 PLAN_BYTES = 1024 * 1024
@@ -105,11 +103,13 @@ class LaneDriver:
         self._account = Account(
             face, ingress.partition, around.counters, around.clock.monotonic, around.on_unroutable
         )
-        self._reader = Reader(source, around.max_decompressed)
-        self._again = Reader(source, around.max_decompressed)
+        keep = not self._is_exchange
+        self._reader = Reader(source, around.max_decompressed, keep_provenance=keep)
+        self._again = Reader(source, around.max_decompressed, keep_provenance=keep)
         self._reading_again = trio.Lock()
         self._turn = trio.Lock()
         self._failure: KafkaError | None = None
+        self._began = False
         self._nursery: trio.Nursery
         self._executor: Executor
         self._outboxes: Outboxes | None = None
@@ -137,7 +137,7 @@ class LaneDriver:
         """Move records until cancelled."""
         clock = self._around.clock
         while True:
-            self._failure = None
+            self._failure, self._began = None, False
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
@@ -154,6 +154,8 @@ class LaneDriver:
         whether it was decided, and all that this lane does ends here."""
         machine = self._shard.machine
         try:
+            if self._began and self.ingress not in machine.lanes:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the ingress partition is gone")
             return await self._shard.ask(lambda token, _now, _now_ms: decide(machine, token))
         except KafkaError as error:
             self._failure = error
@@ -177,6 +179,7 @@ class LaneDriver:
         ingress, around = self.ingress, self._around
         lane = await self._shard.view(lambda machine: machine.lanes.get(ingress))
         value = await self._opened() if lane is None else lane.value
+        self._began = True
         end = self._end_of_decided(value)
         if value.position > end:
             log.error(
@@ -292,7 +295,7 @@ class LaneDriver:
         """Make one plan of those of which nothing is left but moves that stand in line."""
         assert self._outboxes is not None
         async with self._turn:
-            plans = self._shard.machine.lanes[self.ingress].plans
+            plans = self._plans()
             waiting: dict[int, set[Name]] = {}
             records = 0
             for slot, names in self._outboxes.idle().items():
@@ -307,6 +310,12 @@ class LaneDriver:
                 self._open[plan.slot] = {move.name for move in plan.moves}
                 self._outboxes.merged(waiting, plan)
         self._merge_at = min(MAX_OPEN, len(self._open) + MERGE_AT)
+
+    def _plans(self) -> Mapping[int, Plan]:
+        lane = self._shard.machine.lanes.get(self.ingress)
+        if lane is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the ingress partition is gone")
+        return lane.plans
 
     # -- executing
 
@@ -399,7 +408,7 @@ class LaneDriver:
         keep = [offset for offset in move.offsets if offset not in refused]
         async with self._turn:
             instead = self._routes(decided)
-            known = {each.name for each in self._shard.machine.lanes[self.ingress].plans[slot].moves}
+            known = {each.name for each in self._plans()[slot].moves}
             plan = await self._plan(
                 lambda machine, token: machine.amend(self.ingress, slot, move.name, keep, instead, token)
             )

@@ -41,8 +41,9 @@ class Reader:
     """Reads one ingress partition; remembers where in a batch it is, so that a large one is taken apart
     once however many plans it takes."""
 
-    def __init__(self, partition: Partition, max_decompressed: int) -> None:
+    def __init__(self, partition: Partition, max_decompressed: int, *, keep_provenance: bool) -> None:
         self._partition = partition
+        self._keep_provenance = keep_provenance
         self._max_decompressed = max_decompressed
         self._next = -1
         self._data = b""
@@ -145,7 +146,7 @@ class Reader:
             self._report(header.next_offset, str(error))
             self.lost += header.record_count
             return iter(())
-        return sources(header, data)
+        return sources(header, data, keep_provenance=self._keep_provenance)
 
     def _read(self, offset: int, end: int) -> bool:
         """Read more batches; False: there are none below ``end`` yet."""

@@ -3,16 +3,14 @@
 Life: construct, subscribe :meth:`Forwarding.on_delta` to the catalog, ``await nursery.start(run)``, and at
 the end, before the logs are closed, ``await shutdown()``.
 
-Plans are in ``__pykbroker_forward``, in the partition that the hash of the ingress partition says.  What is
-there is loaded beside everything else at start; until then nothing is known of any lane, so nothing is
-deleted, forgotten or expired on its account.
+What was planned before is loaded beside everything else at start; until then nothing is known of a lane, so
+nothing is deleted, forgotten or expired on its account.
 """
 
 from __future__ import annotations
 
 import logging
-import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,18 +18,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from pykbroker.catalog.image import topic_id_text
-from pykbroker.catalog.ingress import FORWARD_TOPIC, INGRESS_PREFIX, face_id, ingress_name
+from pykbroker.catalog.ingress import INGRESS_PREFIX, face_id, ingress_name
 from pykbroker.components import RoutingContext
-from pykbroker.coordinator.machine import Decision
-from pykbroker.coordinator.partition_log import PartitionLog
-from pykbroker.coordinator.runtime import Shard
-from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.errors import ErrorCode
 from pykbroker.events import RecordUnroutable
 from pykbroker.forwarding.accounting import Counters
 from pykbroker.forwarding.deciding import STEP
-from pykbroker.forwarding.lane import ForwardShard, LaneDriver, Surroundings
-from pykbroker.forwarding.machine import Answer, ForwardMachine
+from pykbroker.forwarding.lane import LaneDriver, Surroundings
 from pykbroker.forwarding.plan import Place
+from pykbroker.forwarding.shards import Shards
 from pykbroker.forwarding.targets import Directory, LocalTargets
 from pykbroker.records.batch import Buffer
 from pykbroker.records.decode import iter_records
@@ -55,8 +50,6 @@ log = logging.getLogger(__name__)
 
 MAX_NAMED = 1000
 """Unroutable records that one answer names."""
-RETRY_S = 1.0
-"""A log of plans that cannot be made or read is tried again after this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +113,10 @@ class Forwarding:
             max_decompressed=catalog.broker_config.pykbroker_max_decompressed_bytes,
             on_unroutable=plugins.listeners("pykbroker_record_unroutable"),
         )
-        self._shards: dict[int, ForwardShard] = {}
-        self._loaded: dict[int, trio.Event] = {}
+        self._shards = Shards(clock, catalog, topics, partitions, self._on_loaded)
         self._lanes: dict[Place, _Started] = {}
         self._nursery: trio.Nursery | None = None
         self._surveyed = False
-        self._making = trio.Lock()
         # From the beginning: nothing may be deleted or forgotten before it is known what is needed.
         partitions.upkeep.is_producer_needed = self.is_needed
         for partition in partitions:
@@ -139,9 +130,7 @@ class Forwarding:
             self._nursery = nursery
             self._partitions.on_opened = self._attach
             try:
-                for partition in tuple(self._partitions):
-                    if partition.topic == FORWARD_TOPIC:
-                        self._begin_shard(partition.index)
+                self._shards.begin(nursery)
                 for partition in tuple(self._partitions):
                     self._attach(partition)
                 self._surveyed = True
@@ -155,8 +144,7 @@ class Forwarding:
         """Stop all lanes; what is planned is executed after the next start."""
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
-        for shard in self._shards.values():
-            shard.resigned()
+        self._shards.resigned()
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog: targets that changed, ingress partitions and targets that are gone."""
@@ -170,9 +158,7 @@ class Forwarding:
             started = self._lanes.pop(ingress)
             if started.scope is not None:
                 started.scope.cancel()
-        if self._nursery is not None:
-            for index in self._shards:
-                self._nursery.start_soon(self._forget, index, gone)
+        self._shards.forget(gone)
 
     def _find_doors(self, image: Image) -> None:
         found: set[str | bytes] = set()
@@ -181,79 +167,6 @@ class Forwarding:
             if topic and self._catalog.topic_config(topic).pykbroker_exchange_unroutable == "error":
                 found |= {name, topic.topic_id}
         self.doors = frozenset(found)
-
-    # -- shards
-
-    def _shard_of(self, ingress: Place) -> int | None:
-        topic = self._catalog.image.topics.get(FORWARD_TOPIC)
-        if topic is None:
-            return None
-        return zlib.crc32(b"%b%d" % ingress) % len(topic.partitions)
-
-    def _begin_shard(self, index: int) -> None:
-        assert self._nursery is not None
-        state = self._catalog.image.partition(FORWARD_TOPIC, index)
-        assert state is not None
-        shard: ForwardShard = Shard[None, Answer, ForwardMachine](
-            f"{FORWARD_TOPIC}-{index}",
-            ForwardMachine(),
-            PartitionLog(self._partitions.get(FORWARD_TOPIC, index)),
-            self._clock,
-        )
-        shard.epoch = state.leader_epoch
-        self._shards[index] = shard
-        self._loaded[index] = trio.Event()
-        self._nursery.start_soon(self._load, index, shard)
-
-    async def _load(self, index: int, shard: ForwardShard) -> None:
-        while not self._loaded[index].is_set():
-            try:
-                await shard.elected(shard.epoch)
-            except KafkaError as error:
-                log.error("cannot load %s, trying again: error=%s", shard.name, error)
-                await self._clock.wait_until(self._clock.monotonic() + RETRY_S)
-            else:
-                self._loaded[index].set()
-        known = self._catalog.image.names_by_id
-        machine = shard.machine
-        gone = {each.topic_id for each in machine.lanes if each.topic_id not in known}
-        for lane in machine.lanes.values():
-            gone |= {each.topic_id for each in lane.sequences if each.topic_id not in known}
-        await self._forget(index, gone)
-        for started in tuple(self._lanes.values()):
-            if self._shard_of(started.ingress) == index:
-                self._look(started)
-
-    async def _forget(self, index: int, gone: Iterable[bytes]) -> None:
-        """Forget lanes of ingress logs and sequences of targets that do not exist any more."""
-        gone = frozenset(gone)
-        if not gone or not self._loaded[index].is_set():
-            return  # loading ends with a look at what is gone
-        shard = self._shards[index]
-        try:
-            for ingress, lane in tuple(shard.machine.lanes.items()):
-                if ingress.topic_id in gone:
-                    await shard.ask(partial(_forgotten, shard.machine, ingress))
-                elif targets := [each for each in lane.sequences if each.topic_id in gone]:
-                    await shard.ask(partial(_targets_forgotten, shard.machine, ingress, targets))
-        except KafkaError as error:
-            log.warning("what is gone is not forgotten yet: shard=%s error=%s", shard.name, error)
-
-    async def _shard(self, ingress: Place) -> ForwardShard:
-        """The shard of an ingress partition, loaded; the topic is made if need be."""
-        while True:
-            try:
-                async with self._making:
-                    await self._topics.ensure_internal(FORWARD_TOPIC)
-                    index = self._shard_of(ingress)
-                    assert index is not None
-                    if index not in self._shards:
-                        self._begin_shard(index)
-                await self._loaded[index].wait()
-                return self._shards[index]
-            except KafkaError as error:
-                log.error("the log of plans is not there: %s", error)
-                await self._clock.wait_until(self._clock.monotonic() + RETRY_S)
 
     # -- lanes
 
@@ -276,12 +189,16 @@ class Forwarding:
 
     def _look(self, started: _Started) -> None:
         """Begin with a partition if something of it is not moved yet."""
-        source, index = started.source, self._shard_of(started.ingress)
-        if index is not None and index in self._loaded and not self._loaded[index].is_set():
+        if self._shards.is_loading(started.ingress):
             return  # loading ends with a look
         # A position behind the end is that of a log which has lost records.
-        if self.position(*started.ingress) != source.log_end_offset:
+        if self.position(*started.ingress) != started.source.log_end_offset:
             self._wake(started)
+
+    def _on_loaded(self, index: int) -> None:
+        for started in tuple(self._lanes.values()):
+            if self._shards.index_of(started.ingress) == index:
+                self._look(started)
 
     def _wake(self, started: _Started) -> None:
         if started.driver is not None:
@@ -296,7 +213,7 @@ class Forwarding:
         face = face_id(source.topic)
         name = source.topic if face is None else self._name_of(face)
         with started.scope:
-            shard = await self._shard(started.ingress)
+            shard = await self._shards.of(started.ingress)
             started.driver = LaneDriver(started.ingress, name, source, shard, self._around)
             await started.driver.run()
 
@@ -308,7 +225,7 @@ class Forwarding:
     def position(self, topic_id: bytes, partition: int) -> int:
         """The offset of an ingress partition below which everything is moved, durably: what lies there may
         be deleted.  0 while that is not known yet."""
-        machine = self._machine_of(Place(topic_id, partition))
+        machine = self._shards.machine_of(Place(topic_id, partition))
         lane = None if machine is None else machine.lanes.get(Place(topic_id, partition))
         return 0 if lane is None else lane.settled
 
@@ -319,24 +236,18 @@ class Forwarding:
         started = self._lanes.get(ingress)
         if started is not None and started.driver is not None:
             return started.driver.passed
-        machine = self._machine_of(ingress)
+        machine = self._shards.machine_of(ingress)
         lane = None if machine is None else machine.lanes.get(ingress)
         return 0 if lane is None else lane.value.position
-
-    def _machine_of(self, ingress: Place) -> ForwardMachine | None:
-        index = self._shard_of(ingress)
-        if index is None or index not in self._loaded or not self._loaded[index].is_set():
-            return None
-        return self._shards[index].machine
 
     def is_needed(self, producer_id: int) -> bool:
         """Whether targets must remember this producer id: it is a lane's, and a plan is open."""
         if not self._surveyed:
             return True
-        for index, shard in self._shards.items():
-            if not self._loaded[index].is_set():
+        for machine in self._shards.machines():
+            if machine is None:
                 return True
-            for lane in shard.machine.lanes.values():
+            for lane in machine.lanes.values():
                 if lane.value.producer_id == producer_id:
                     return bool(lane.plans)
         return False
@@ -407,15 +318,3 @@ class Forwarding:
             open_plans=sum(each.open_plans for each in drivers),
             waiting_moves=sum(each.waiting_moves for each in drivers),
         )
-
-
-def _forgotten(
-    machine: ForwardMachine, ingress: Place, token: int, _now: float, _now_ms: int
-) -> Decision[None, Answer]:
-    return machine.forget(ingress, token)
-
-
-def _targets_forgotten(
-    machine: ForwardMachine, ingress: Place, targets: Sequence[Place], token: int, _now: float, _now_ms: int
-) -> Decision[None, Answer]:
-    return machine.forget_targets(ingress, targets, token)

@@ -16,9 +16,10 @@ from pykbroker.coordinator.shard_log import MemoryLog
 from pykbroker.errors import ErrorCode
 from pykbroker.forwarding import lane as lane_module
 from pykbroker.forwarding.deciding import FinalTarget
-from pykbroker.forwarding.lane import ForwardShard, LaneDriver, Surroundings
+from pykbroker.forwarding.lane import LaneDriver, Surroundings
 from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
 from pykbroker.forwarding.plan import Place
+from pykbroker.forwarding.shards import ForwardShard
 from pykbroker.partitions.partition import Partition
 from pykbroker.records.batch import HEADER_SIZE, Buffer
 from pykbroker.records.build import RecordData, encode_batch

@@ -18,9 +18,9 @@ from pykbroker.coordinator.shard_log import MemoryLog, NewRecord, StoredRecord
 from pykbroker.forwarding import plan as form
 from pykbroker.forwarding.copying import Copier, provenance
 from pykbroker.forwarding.executing import Executor, already_there
-from pykbroker.forwarding.lane import ForwardShard
 from pykbroker.forwarding.machine import Answer, ForwardMachine
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
+from pykbroker.forwarding.shards import ForwardShard
 from tests.forwarding.world import FACE, Crash, MemoryTargets, by_offset, place, source
 
 INGRESS = Place(b"i" * 16, 0)
