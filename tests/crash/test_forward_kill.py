@@ -7,6 +7,8 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -26,29 +28,26 @@ SWITCH = {"to": "switched", "key": "switch"}
 
 
 class Sender(threading.Thread):
-    """Sends numbered records to the exchange until stopped; a send that fails is a failure."""
+    """Sends numbered records to every partition until stopped; a send that fails is a failure."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int, prefix: str = "") -> None:
         super().__init__(name="sender", daemon=True)
-        self._address = bootstrap
+        self._address, self._topic, self._partitions, self._prefix = bootstrap, topic, partitions, prefix
         self._stopping = threading.Event()
         self.failures: list[str] = []
         self.acknowledged: set[bytes] = set()
-        self.routes: dict[str, set[bytes]] = defaultdict(set)
-        """By target, the values that must be there, once."""
+        self.sent: dict[bytes, set[bytes]] = defaultdict(set)
+        """The values by key, each of which is acknowledged in the end."""
 
     def run(self) -> None:
         producer = a_producer(self._address)
         futures, number = [], 0
         while not self._stopping.is_set():
-            for partition in range(ENTRY_PARTITIONS):
-                value = b"%d:%d" % (partition, number)
+            for partition in range(self._partitions):
+                value = f"{self._prefix}{partition}:{number}".encode()
                 key = b"even.0" if number % 2 == 0 else b"odd"
-                for target in (
-                    ("all", "fan", "spread", "even") if number % 2 == 0 else ("all", "fan", "spread")
-                ):
-                    self.routes[target].add(value)
-                future = producer.send("entry", value, key=key, partition=partition)
+                self.sent[key].add(value)
+                future = producer.send(self._topic, value, key=key, partition=partition)
                 future.add_callback(lambda _, value: self.acknowledged.add(value), value=value)
                 futures.append(future)
             number += 1
@@ -210,27 +209,40 @@ def in_order(values: list[bytes]) -> bool:
     return True
 
 
+def wait_for_progress(*counts: Callable[[], int]) -> None:
+    """Until all of them have risen."""
+    before = [count() for count in counts]
+    deadline = time.monotonic() + 60
+    while any(count() <= was for count, was in zip(counts, before, strict=True)):
+        assert time.monotonic() < deadline, "no progress in 60 s"
+        time.sleep(0.02)
+
+
 def test_every_copy_that_is_due_is_there_once(tmp_path: Path) -> None:
     kills = scaled(3, 20)
     random_ = random.Random(5)
     settings = {"log.segment.bytes": "300000"}
     with BrokerProcess(data_dir=tmp_path, settings=settings) as broker:
         create_exchanges(broker.bootstrap)
-        sender, switcher = Sender(broker.bootstrap), Switcher(broker.bootstrap)
+        sender = Sender(broker.bootstrap, "entry", ENTRY_PARTITIONS)
+        switcher = Switcher(broker.bootstrap)
         sender.start()
         switcher.start()
         for _ in range(kills):
-            before = len(sender.acknowledged), switcher.rounds
-            deadline = time.monotonic() + 60
-            while len(sender.acknowledged) <= before[0] or switcher.rounds <= before[1]:
-                assert time.monotonic() < deadline, "no progress in 60 s"
-                time.sleep(0.02)
+            wait_for_progress(lambda: len(sender.acknowledged), lambda: switcher.rounds)
             time.sleep(random_.uniform(0.0, 0.7))
             broker.kill()
             broker.start()
         sender.stop()
         switcher.stop()
-        due = {**sender.routes, "switched": switcher.due}
+        everything = sender.sent[b"even.0"] | sender.sent[b"odd"]
+        due = {
+            "all": everything,
+            "fan": everything,
+            "spread": everything,
+            "even": sender.sent[b"even.0"],
+            "switched": switcher.due,
+        }
         found = {name: read(broker.bootstrap, name, count, len(due[name])) for name, count in TARGETS.items()}
     print(f"{kills} kills, {len(sender.acknowledged)} records, {switcher.rounds} changes of bindings")
     assert (sender.failures, switcher.failures) == ([], [])
@@ -239,3 +251,36 @@ def test_every_copy_that_is_due_is_there_once(tmp_path: Path) -> None:
     assert all(in_order(found[name][0]) for name in ("all", "fan", "even"))
     assert all(in_order(values) for values in found["spread"].values())
     assert {len(values) > 0 for values in found["spread"].values()} == {True}
+
+
+def _acknowledged(sender: Sender) -> int:
+    return len(sender.acknowledged)
+
+
+def test_what_the_broker_places_arrives_once_and_in_order(tmp_path: Path) -> None:
+    """Order is that of each producer, for each partition that it named and each that was chosen."""
+    kills = scaled(2, 20)
+    random_ = random.Random(6)
+    with BrokerProcess(data_dir=tmp_path, settings={"log.segment.bytes": "300000"}) as broker:
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        admin.create_topics(
+            [NewTopic("placed", SPREAD, 1, topic_configs={"pykbroker.partitioner": "round-robin"})]
+        )
+        admin.close()
+        senders = [Sender(broker.bootstrap, "placed", SPREAD, name) for name in ("a", "b")]
+        for sender in senders:
+            sender.start()
+        for _ in range(kills):
+            wait_for_progress(*[partial(_acknowledged, sender) for sender in senders])
+            time.sleep(random_.uniform(0.0, 0.7))
+            broker.kill()
+            broker.start()
+        for sender in senders:
+            sender.stop()
+        due = {value for sender in senders for values in sender.sent.values() for value in values}
+        found = read(broker.bootstrap, "placed", SPREAD, len(due))
+    print(f"{kills} kills, {len(due)} records")
+    assert [sender.failures for sender in senders] == [[], []]
+    assert wrong(found, due) == {"missing": [], "extra": [], "doubled": []}
+    assert all(in_order(values) for values in found.values())
+    assert min(map(len, found.values())) > len(due) // (2 * SPREAD)
