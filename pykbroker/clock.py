@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -94,3 +96,16 @@ class MovableClock(SystemClock):
             self._moved = trio.Event()
         with trio.move_on_after(seconds):
             await self._moved.wait()
+
+
+async def pause(clock: Clock, ms: int) -> None:
+    """Return when ``ms`` have passed on either clock: tests move only the wall clock, and where that is set
+    back by a day, a day without the work that was to come after the pause must not follow."""
+    async with trio.open_nursery() as nursery:
+
+        async def end(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end, partial(clock.wait_until_ms, clock.time_ms() + ms))
+        nursery.start_soon(end, partial(clock.wait_until, clock.monotonic() + ms / 1000))

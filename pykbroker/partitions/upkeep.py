@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,7 @@ import trio
 
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.ingress import INGRESS_PREFIX
-from pykbroker.clock import Clock
+from pykbroker.clock import Clock, pause
 from pykbroker.log import checkpoints
 from pykbroker.log.checkpoints import TopicPartition
 from pykbroker.log.errors import StorageError
@@ -77,21 +76,8 @@ class Upkeep:
 
     async def _every(self, interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._pause(max(1, interval_ms))
+            await pause(self._clock, max(1, interval_ms))
             await work()
-
-    async def _pause(self, ms: int) -> None:
-        """Return when ``ms`` have passed on either clock: tests move only the wall clock, and where that is
-        set back by a day, a day without retention and checkpoints must not follow."""
-        async with trio.open_nursery() as nursery:
-
-            async def end(wait: Callable[[], Awaitable[None]]) -> None:
-                await wait()
-                nursery.cancel_scope.cancel()
-
-            clock = self._clock
-            nursery.start_soon(end, partial(clock.wait_until_ms, clock.time_ms() + ms))
-            nursery.start_soon(end, partial(clock.wait_until, clock.monotonic() + ms / 1000))
 
     async def _each(self, work: Callable[[Partition], None]) -> None:
         """Apply ``work`` to all partitions, a few at a time."""
