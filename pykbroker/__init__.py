@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pykbroker.components import Component as Component
     from pykbroker.components import ConfigPolicy as ConfigPolicy
     from pykbroker.components import ConfigPolicyContext as ConfigPolicyContext
+    from pykbroker.components import DeadLetter as DeadLetter
+    from pykbroker.components import Discard as Discard
     from pykbroker.components import ExchangeType as ExchangeType
     from pykbroker.components import Headers as Headers
     from pykbroker.components import InterceptContext as InterceptContext
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from pykbroker.components import PluginSetting as PluginSetting
     from pykbroker.components import PolicyViolation as PolicyViolation
     from pykbroker.components import RecordError as RecordError
+    from pykbroker.components import Retry as Retry
+    from pykbroker.components import RetryContext as RetryContext
+    from pykbroker.components import RetryDecision as RetryDecision
+    from pykbroker.components import RetryPolicy as RetryPolicy
     from pykbroker.components import RoutingContext as RoutingContext
     from pykbroker.components import Service as Service
     from pykbroker.components import ServiceContext as ServiceContext
@@ -47,6 +53,10 @@ if TYPE_CHECKING:
     from pykbroker.events import BrokerStopping as BrokerStopping
     from pykbroker.events import ConnectionChanged as ConnectionChanged
     from pykbroker.events import GroupChanged as GroupChanged
+    from pykbroker.events import NackSkipped as NackSkipped
+    from pykbroker.events import RecordDeadLettered as RecordDeadLettered
+    from pykbroker.events import RecordReplayed as RecordReplayed
+    from pykbroker.events import RecordRetried as RecordRetried
     from pykbroker.events import RecordsAppended as RecordsAppended
     from pykbroker.events import RecordUnroutable as RecordUnroutable
     from pykbroker.events import TopicChanged as TopicChanged
@@ -69,6 +79,8 @@ __all__ = [
     "ConfigPolicy",
     "ConfigPolicyContext",
     "ConnectionChanged",
+    "DeadLetter",
+    "Discard",
     "ErrorCode",
     "ExchangeType",
     "GroupChanged",
@@ -78,15 +90,23 @@ __all__ = [
     "KafkaError",
     "Kind",
     "Matcher",
+    "NackSkipped",
     "PartitionContext",
     "Partitioner",
     "PluginSetting",
     "PolicyViolation",
     "Record",
     "RecordData",
+    "RecordDeadLettered",
     "RecordError",
+    "RecordReplayed",
+    "RecordRetried",
     "RecordUnroutable",
     "RecordsAppended",
+    "Retry",
+    "RetryContext",
+    "RetryDecision",
+    "RetryPolicy",
     "RoutingContext",
     "Service",
     "ServiceContext",
@@ -109,6 +129,8 @@ _HOME = {
         "Component",
         "ConfigPolicy",
         "ConfigPolicyContext",
+        "DeadLetter",
+        "Discard",
         "ExchangeType",
         "Headers",
         "InterceptContext",
@@ -119,6 +141,10 @@ _HOME = {
         "PluginSetting",
         "PolicyViolation",
         "RecordError",
+        "Retry",
+        "RetryContext",
+        "RetryDecision",
+        "RetryPolicy",
         "RoutingContext",
         "Service",
         "ServiceContext",
@@ -142,6 +168,10 @@ _HOME = {
         "BrokerStopping",
         "ConnectionChanged",
         "GroupChanged",
+        "NackSkipped",
+        "RecordDeadLettered",
+        "RecordReplayed",
+        "RecordRetried",
         "RecordUnroutable",
         "RecordsAppended",
         "TopicChanged",

@@ -125,13 +125,15 @@ class Settings(Mapping[str, Value]):
 class BuildContext:
     """What a factory is given.  ``topic`` is what the object is made for, None where it is not for one
     topic.  ``time_ms()`` is the broker's clock (tests move it), ``random`` a generator of this object's
-    own: use these two instead of ``time`` and ``random``."""
+    own: use these two instead of ``time`` and ``random``.  ``group`` is the consumer group that a retry
+    policy is made for, None for all other kinds."""
 
     component: str
     topic: str | None
     settings: Settings
     time_ms: Callable[[], int]
     random: random.Random
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +362,93 @@ class Interceptor(Protocol):
         ...
 
 
+# Retry policies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryContext:
+    """One failure of one record in one consumer group.
+
+    ``topic`` is the topic that the record came from, also when it failed in the retry topic;
+    ``partition`` its partition there, ``offset`` its offset, None where the consumer did not say (it
+    produced the record to the retry topic by itself).  ``attempt`` counts the failures, this one
+    included: 1 is the first.  ``reason`` is what the consumer said, "" for nothing.
+    ``first_failure_ms`` and ``last_failure_ms`` are the broker's times of the first failure and of the
+    one before this; for a first failure both are ``now_ms``.  ``max_attempts``, ``delay_ms`` and
+    ``max_delay_ms`` are the settings ``pykbroker.retry.max.attempts``, ``.delay.ms``,
+    ``.max.delay.ms``.
+    """
+
+    topic: str
+    partition: int
+    offset: int | None
+    group: str
+    attempt: int
+    max_attempts: int
+    reason: str
+    first_failure_ms: int
+    last_failure_ms: int
+    now_ms: int
+    delay_ms: int
+    max_delay_ms: int
+    load: Callable[[], Record] | None = field(default=None, repr=False, compare=False)
+    """Where :attr:`record` comes from."""
+
+    @property
+    def record(self) -> Record:
+        """The record with its key, value and headers, taken apart when asked for; its offset is that of
+        a log of the broker's own, of no use here."""
+        if self.load is None:
+            raise LookupError("this context has been made without a record")
+        return self.load()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Make the record readable in the retry topic after ``delay_ms``: a whole number, 0 or more.
+
+    More than ``pykbroker.retry.max.delay.ms`` counts as that.  After ``pykbroker.retry.max.attempts``
+    retries it counts as ``DeadLetter()``.
+    """
+
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Make the record a dead letter now.
+
+    ``topic``: the topic or exchange that gets it; None: ``pykbroker.dead.letter.topic``.  ``headers``
+    are added, and replace those of the same name; names of the broker's own are not for policies.
+    """
+
+    topic: str | None = None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Drop the record: no retry, no dead letter.  It is counted, and told by an event."""
+
+
+RetryDecision = Retry | DeadLetter | Discard
+
+
+class RetryPolicy(Protocol):
+    """Says what becomes of a record that a consumer group could not process; named by
+    ``pykbroker.retry.policy`` of a topic, a group or the broker."""
+
+    def decide(self, ctx: RetryContext) -> RetryDecision:
+        """One of the three.  Called once per failure, in the order in which they arrive.
+
+        The decision is stored with the record; it stands whatever happens to policy and settings.
+        Raising, or another answer, counts as a fault; the record is then treated as by the policy
+        ``fixed``: retried after ``pykbroker.retry.delay.ms``, and a dead letter after
+        ``pykbroker.retry.max.attempts`` retries.
+        """
+        ...
+
+
 # Policies
 
 
@@ -446,13 +535,15 @@ class Service(Protocol):
 class ComponentKind(Generic[T_co]):
     """A kind of component: what it is called, the hook that registers it, the methods it must have.
 
-    ``setting`` is the topic setting that names such components, if one does.
+    ``setting`` is the setting that names such components, if one does; ``no_component`` are the names
+    that it takes beside theirs.
     """
 
     name: str
     hook: str
     methods: tuple[str, ...]
     setting: str | None = None
+    no_component: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
@@ -470,6 +561,13 @@ VALIDATOR: ComponentKind[Validator] = ComponentKind(
 INTERCEPTOR: ComponentKind[Interceptor] = ComponentKind(
     "interceptor", "pykbroker_register_interceptors", ("intercept",), "pykbroker.interceptors"
 )
+RETRY_POLICY: ComponentKind[RetryPolicy] = ComponentKind(
+    "retry policy",
+    "pykbroker_register_retry_policies",
+    ("decide",),
+    "pykbroker.retry.policy",
+    frozenset({"none"}),
+)
 TOPIC_POLICY: ComponentKind[TopicPolicy] = ComponentKind(
     "topic policy", "pykbroker_register_topic_policies", ("check",)
 )
@@ -480,6 +578,7 @@ SERVICE: ComponentKind[Service] = ComponentKind("service", "pykbroker_register_s
 COMMAND: ComponentKind[click.Command] = ComponentKind("command", "pykbroker_register_commands", ())
 
 KINDS: tuple[ComponentKind[object], ...] = (
-    PARTITIONER, EXCHANGE_TYPE, VALIDATOR, INTERCEPTOR, TOPIC_POLICY, CONFIG_POLICY, SERVICE, COMMAND,
+    PARTITIONER, EXCHANGE_TYPE, VALIDATOR, INTERCEPTOR, RETRY_POLICY, TOPIC_POLICY, CONFIG_POLICY,
+    SERVICE, COMMAND,
 )  # fmt: skip
 """All kinds, in the order of their registration."""

@@ -71,6 +71,67 @@ class RecordUnroutable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRetried:
+    """A record that ``group`` could not process is going to be readable in ``retry_topic`` at
+    ``due_ms``.
+
+    ``topic``, ``partition`` and ``offset`` are those it came from; partition and offset are None where
+    the consumer did not say.  ``attempt`` counts its failures (1: the first), ``reason`` is what the
+    consumer said, ``policy`` who decided."""
+
+    topic: str
+    partition: int | None
+    offset: int | None
+    group: str
+    attempt: int
+    reason: str
+    policy: str
+    retry_topic: str
+    due_ms: int
+    first_failure_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordDeadLettered:
+    """A record that ``group`` could not process has become a dead letter in ``dead_letter_topic``, or,
+    where that is None, has been discarded because the policy said so.  The rest as in
+    :class:`RecordRetried`."""
+
+    topic: str
+    partition: int | None
+    offset: int | None
+    group: str
+    attempt: int
+    reason: str
+    policy: str
+    dead_letter_topic: str | None
+    first_failure_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordReplayed:
+    """A dead letter, ``offset`` in ``partition`` of ``dead_letter_topic``, goes to ``destination`` at
+    ``due_ms``."""
+
+    dead_letter_topic: str
+    partition: int
+    offset: int
+    destination: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NackSkipped:
+    """A consumer group nacked offsets that no longer exist: below the start of the log, compacted away,
+    or never records of a client.  ``offsets`` are ranges, first and last included."""
+
+    topic: str
+    partition: int
+    group: str
+    offsets: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerStarted:
     """The broker listens."""
 

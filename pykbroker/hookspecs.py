@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ExchangeType,
         Interceptor,
         Partitioner,
+        RetryPolicy,
         Service,
         TopicPolicy,
         Validator,
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
         BrokerStopping,
         ConnectionChanged,
         GroupChanged,
+        NackSkipped,
+        RecordDeadLettered,
+        RecordReplayed,
+        RecordRetried,
         RecordsAppended,
         RecordUnroutable,
         TopicChanged,
@@ -110,6 +115,22 @@ def pykbroker_register_interceptors() -> Iterable[Component[Interceptor]] | None
     May wait: no.
     When it raises: its components are missing.  A topic that names one stays readable, and Produce
     answers POLICY_VIOLATION with the name.
+    """
+
+
+@hookspec
+def pykbroker_register_retry_policies() -> Iterable[Component[RetryPolicy]] | None:
+    """Offer ways of dealing with records that a consumer group cannot process, for topics, groups and
+    brokers with ``pykbroker.retry.policy``.
+
+    When: once, at start.
+    Returns: components whose factory makes a :class:`~pykbroker.components.RetryPolicy`; None or
+    nothing: none.
+    The factory is called once per topic and group, when a record of theirs first fails, and again when
+    its settings change.
+    May wait: no.
+    When it raises: its components are missing.  Where a policy is missing or cannot be made, records
+    are treated as by the policy ``fixed``.
     """
 
 
@@ -241,6 +262,57 @@ def pykbroker_record_unroutable(event: RecordUnroutable) -> None:
     Returns: nothing.
     May wait: no.
     When it raises: logged and counted; the record is dropped or refused all the same.
+    """
+
+
+@hookspec
+def pykbroker_record_retried(event: RecordRetried) -> None:
+    """A record that a consumer group could not process is going to return in the retry topic.
+
+    When: once per failure, when the decision is stored and so before the record is readable again; after
+    a crash the last few may be told twice.
+    ``event``: :class:`~pykbroker.events.RecordRetried`.
+    Returns: nothing.
+    May wait: no.
+    When it raises: logged and counted; the decision stands.
+    """
+
+
+@hookspec
+def pykbroker_record_dead_lettered(event: RecordDeadLettered) -> None:
+    """A record that a consumer group could not process has become a dead letter, or was discarded.
+
+    When: once per such record, when the decision is stored; after a crash the last few may be told
+    twice.
+    ``event``: :class:`~pykbroker.events.RecordDeadLettered`.
+    Returns: nothing.
+    May wait: no.
+    When it raises: logged and counted; the decision stands.
+    """
+
+
+@hookspec
+def pykbroker_record_replayed(event: RecordReplayed) -> None:
+    """A dead letter is going back to its topic, or to another one.
+
+    When: once per letter, when its replay is stored; after a crash the last few may be told twice.
+    ``event``: :class:`~pykbroker.events.RecordReplayed`.
+    Returns: nothing.
+    May wait: no.
+    When it raises: logged and counted; the letter is replayed all the same.
+    """
+
+
+@hookspec
+def pykbroker_nack_skipped(event: NackSkipped) -> None:
+    """A consumer group nacked offsets that no longer exist.
+
+    When: once per commit that names such offsets, when it is executed; after a crash the last few may be
+    told twice.
+    ``event``: :class:`~pykbroker.events.NackSkipped`.
+    Returns: nothing.
+    May wait: no.
+    When it raises: logged and counted; the rest of the nack is executed all the same.
     """
 
 
