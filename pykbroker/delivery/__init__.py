@@ -1,1 +1,5 @@
-"""Failed deliveries and delays: what waits, when it comes back, and what becomes a dead letter."""
+"""Failed deliveries, delays and dead letters: what the broker keeps back, and gives when it is due.
+
+Layer: above :mod:`pykbroker.forwarding`, below :mod:`pykbroker.apis`.  ``topics`` makes retry and
+dead-letter topics.
+"""
