@@ -53,6 +53,8 @@ class Lane:
     """The open ones, by slot."""
     sequences: dict[Place, int] = field(default_factory=dict)
     """The sequence of the next record to each target."""
+    extras: dict[bytes, bytes] = field(default_factory=dict)
+    """Small values of whoever decides, by name."""
 
     @property
     def settled(self) -> int:
@@ -96,9 +98,11 @@ class ForwardMachine:
         routes: Sequence[Route],
         done: Iterable[int],
         token: int,
+        extras: Sequence[tuple[bytes, bytes | None]] = (),
     ) -> ForwardDecision:
         """Decide about everything from the lane's position to below ``next_offset``; ``done`` are slots
-        of plans that are.  Without routes there is nothing to execute, and only the position moves."""
+        of plans that are.  Without routes there is nothing to execute, and only the position moves.
+        ``extras`` are set, or removed (None), in the same batch."""
         lane = self.lanes[ingress]
         done = tuple(done)
         slot = _free_slot(lane, done)
@@ -108,8 +112,10 @@ class ForwardMachine:
         if moves:
             records.append(_plan_record(ingress, plan))
         records += sequences
+        records += [NewRecord(form.extra_key(ingress, name), value) for name, value in extras]
         value = lane.value._replace(position=next_offset, leader_epoch=leader_epoch)
-        records.append(_lane_record(ingress, value))
+        if value != lane.value:
+            records.append(_lane_record(ingress, value))
         return Decision(records=tuple(records), replies=((token, plan),))
 
     def finish(self, ingress: Place, done: Iterable[int], token: int) -> ForwardDecision:
@@ -160,15 +166,16 @@ class ForwardMachine:
 
     def restart(self, ingress: Place, position: int, leader_epoch: int, token: int) -> ForwardDecision:
         """Go on at ``position``: the ingress log has lost what lay behind it, and what is there or comes
-        there now is something else than what was decided about."""
+        there now is something else than what was decided about.  Moves from other logs stay as they are."""
         lane = self.lanes[ingress]
         value = lane.value._replace(position=position, leader_epoch=leader_epoch)
         records = [_lane_record(ingress, value)]
         for plan in lane.plans.values():
-            if plan.first_offset >= position:
+            left = _cut(plan, position)
+            if not left.moves:
                 records.append(_done_record(ingress, plan.slot))
-            elif plan.next_offset > position:
-                records.append(_plan_record(ingress, _cut(plan, position)))
+            elif left != plan:
+                records.append(_plan_record(ingress, left))
         return Decision(records=tuple(records), replies=((token, value),))
 
     def forget(self, ingress: Place, token: int) -> ForwardDecision:
@@ -176,6 +183,7 @@ class ForwardMachine:
         lane = self.lanes[ingress]
         keys = [form.plan_key(ingress, slot) for slot in lane.plans]
         keys += [form.sequence_key(ingress, target) for target in lane.sequences]
+        keys += [form.extra_key(ingress, name) for name in lane.extras]
         keys.append(form.lane_key(ingress))
         return Decision(records=tuple(NewRecord(key, None) for key in keys), replies=((token, lane.value),))
 
@@ -215,6 +223,11 @@ class ForwardMachine:
                 lane.plans.pop(key.slot, None)
             else:
                 lane.plans[key.slot] = form.decode_plan(key.slot, value)
+        elif key.kind == form.EXTRA:
+            if value is None:
+                lane.extras.pop(key.name, None)
+            else:
+                lane.extras[key.name] = value
         elif key.target is not None:
             if value is None:
                 lane.sequences.pop(key.target, None)
@@ -248,7 +261,16 @@ def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple
         if route.last_sequence >= 0 and 0 < (route.last_sequence + 1 - base) & MAX_SEQUENCE < HALF:
             base = add_sequence(route.last_sequence, 1)
         after[route.target] = add_sequence(base, len(route.offsets))
-        moves.append(Move(target=route.target, offsets=route.offsets, since=route.since, base_sequence=base))
+        moves.append(
+            Move(
+                target=route.target,
+                offsets=route.offsets,
+                since=route.since,
+                base_sequence=base,
+                source=route.source,
+                note=route.note,
+            )
+        )
     records = [
         NewRecord(form.sequence_key(ingress, target), form.encode_numbers(sequence))
         for target, sequence in after.items()
@@ -257,30 +279,37 @@ def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple
 
 
 def _merged(moves: Iterable[Move]) -> tuple[Move, ...]:
-    """The moves, in the order of sequences, with those joined that follow each other."""
+    """The moves, in the order of sequences, with those joined that follow each other and are of one kind:
+    one source, one note, and no record twice."""
+    groups: list[tuple[Move, list[int], set[int]]] = []
     last: dict[Place, int] = {}
-    merged: list[Move] = []
     for move in moves:
         at = last.get(move.target)
         if at is not None:
-            before = merged[at]
-            follows = add_sequence(before.base_sequence, len(before.offsets)) == move.base_sequence
-            if follows and before.offsets[-1] < move.offsets[0]:
-                merged[at] = replace(before, offsets=before.offsets + move.offsets)
+            first, offsets, seen = groups[at]
+            if (
+                add_sequence(first.base_sequence, len(offsets)) == move.base_sequence
+                and (first.source, first.note) == (move.source, move.note)
+                and seen.isdisjoint(move.offsets)
+            ):
+                offsets += move.offsets
+                seen.update(move.offsets)
                 continue
-        last[move.target] = len(merged)
-        merged.append(move)
-    return tuple(merged)
+        last[move.target] = len(groups)
+        groups.append((move, list(move.offsets), set(move.offsets)))
+    return tuple(replace(move, offsets=tuple(offsets)) for move, offsets, _ in groups)
 
 
 def _cut(plan: Plan, end: int) -> Plan:
-    """The plan without what lies at or behind the offset ``end``."""
+    """The plan without what lies at or behind the offset ``end`` of the ingress log."""
     moves = []
     for move in plan.moves:
-        offsets = tuple(offset for offset in move.offsets if offset < end)
-        if offsets:
+        if move.source is not None:
+            moves.append(move)
+        elif offsets := tuple(offset for offset in move.offsets if offset < end):
             moves.append(replace(move, offsets=offsets))
-    return replace(plan, next_offset=end, moves=tuple(moves))
+    first, behind = min(plan.first_offset, end), min(plan.next_offset, end)
+    return replace(plan, first_offset=first, next_offset=behind, moves=tuple(moves))
 
 
 def _free_slot(lane: Lane, done: Sequence[int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import trio
@@ -183,6 +183,22 @@ class Reader:
             "records are lost to damage before they are moved: partition=%s next=%d reason=%s",
             self._partition.label, next_offset, reason,
         )  # fmt: skip
+
+
+class SourceReader:
+    """Reads single records of a log, wherever they lie in it.  Provenance of earlier copies stays."""
+
+    def __init__(self, partition: Partition, max_decompressed: int) -> None:
+        raise NotImplementedError
+
+    async def pick(self, offsets: Iterable[int]) -> dict[int, Source]:
+        """The records at ``offsets``, given in any order, by offset, in rising order.
+
+        Those that do not exist (any more) or are damaged are left out; control records do not count.
+        Up to the log end, whatever the high watermark.  Raises :class:`KafkaError` where the log cannot
+        be read.
+        """
+        raise NotImplementedError
 
 
 def bytes_of(records: bytes | FileRegion) -> bytes:

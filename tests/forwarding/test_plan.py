@@ -47,6 +47,7 @@ def test_a_fanout_takes_as_many_bytes_however_many_records_it_has() -> None:
 @given(PLACES, PLACES, st.integers(0, 2**31 - 1))
 def test_keys_come_back(ingress: Place, target: Place, slot: int) -> None:
     assert form.decode_key(form.lane_key(ingress)) == Key(b"L", ingress)
+    assert form.decode_key(form.extra_key(ingress, b"name")) == Key(b"X", ingress, name=b"name")
     assert form.decode_key(form.plan_key(ingress, slot)) == Key(b"P", ingress, slot=slot)
     assert form.decode_key(form.sequence_key(ingress, target)) == Key(b"S", ingress, target=target)
 
@@ -58,7 +59,7 @@ def test_numbers_come_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [b"", b"L", b"X" + bytes(20), b"L" + bytes(21), b"P" + bytes(20), b"S" + bytes(30)]
+    "key", [b"", b"L", b"Y" + bytes(20), b"L" + bytes(21), b"P" + bytes(20), b"S" + bytes(30)]
 )
 def test_what_is_no_key_is_refused(key: bytes) -> None:
     with pytest.raises(PlanError):
