@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
-from pykbroker.components import RetryContext, RetryDecision
-from pykbroker.plugins import Plugins
+from pykbroker.catalog import names
+from pykbroker.catalog.retrying import NO_POLICY, RoleKind, role_of
+from pykbroker.components import RETRY_POLICY, DeadLetter, Discard, Retry, RetryContext, RetryDecision
+from pykbroker.delivery.headers import DLQ_PREFIX
+from pykbroker.errors import KafkaError
+from pykbroker.plugins import ComponentFault, ComponentUnavailable, Plugins
 
 if TYPE_CHECKING:
     from pykbroker.catalog.image import Image
     from pykbroker.catalog.retrying import RetrySettings, Role
+    from pykbroker.delivery.deciding import Ask
+
+log = logging.getLogger(__name__)
+
+BROKERS_OWN: Final = ("pykbroker-", DLQ_PREFIX)
+"""Headers that begin like this are not for policies."""
+REPEAT_S: Final = 10.0
+"""Time between two lines of the log about one group's records for which there is no policy."""
 
 
 class Policies:
     """The retry policies of one broker.  ``image()`` is the catalog's current image."""
 
     def __init__(self, plugins: Plugins, image: Callable[[], Image]) -> None:
-        raise NotImplementedError
+        self._plugins = plugins
+        self._image = image
+        self._told: dict[Role, float] = {}
 
-    def ask(self, role: Role, settings: RetrySettings) -> Callable[[RetryContext], RetryDecision | None]:
+    def ask(self, role: Role, settings: RetrySettings) -> Ask:
         """What asks the policy of ``role`` under ``settings``, for
         :func:`~pykbroker.delivery.deciding.decide`.  Cheap enough to be called for each batch.
 
@@ -27,4 +44,106 @@ class Policies:
         answers nonsense.  The policy ``none`` answers DeadLetter(): what has arrived although nothing
         retries it (any more) is kept.
         """
-        raise NotImplementedError
+        name = settings.policy
+        if name == NO_POLICY:
+            return lambda ctx: self._without(role)
+        guard = self._plugins.guard(RETRY_POLICY, name, role.origin)
+        try:
+            policy = self._plugins.build(
+                RETRY_POLICY, name, topic=role.origin, group=role.group, overrides=settings.overrides
+            )
+        except ComponentUnavailable as error:
+            why = error.message
+
+            def unavailable(ctx: RetryContext) -> None:
+                guard.fault(f"{why} (group={role.group})", ctx)
+
+            return unavailable
+
+        def asked(ctx: RetryContext) -> RetryDecision | None:
+            try:
+                answer = guard.call(lambda ctx: _listed(policy.decide(ctx)), ctx)
+            except ComponentFault:
+                return None
+            nonsense = self._nonsense(answer, role, settings)
+            if nonsense is not None:
+                guard.fault(f"{nonsense} (group={role.group})", ctx)
+                return None
+            return answer
+
+        return asked
+
+    def _without(self, role: Role) -> RetryDecision:
+        last, now = self._told.get(role), monotonic()
+        if last is None or now - last >= REPEAT_S:
+            self._told[role] = now
+            log.warning(
+                "a failed record becomes a dead letter: nothing is retried there (any more): "
+                "topic=%s group=%s", role.origin, role.group,
+            )  # fmt: skip
+        return DeadLetter()
+
+    def _nonsense(self, answer: object, role: Role, settings: RetrySettings) -> str | None:
+        """What is wrong with an answer, if anything."""
+        match answer:
+            case Discard():
+                return None
+            case Retry():
+                delay: object = answer.delay_ms  # as it came: who wrote it may not use a type checker
+                if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
+                    return f"it answered Retry({delay!r:.100}), which is no number of milliseconds"
+                return None
+            case DeadLetter():
+                return self._bad_topic(answer.topic, role, settings) or _bad_headers(answer.headers)
+        return f"it answered {answer!r:.100}, which is none of Retry, DeadLetter, Discard"
+
+    def _bad_topic(self, topic: object, role: Role, settings: RetrySettings) -> str | None:
+        if topic is None:
+            return None
+        if not isinstance(topic, str) or not _legal(topic):
+            return f"it answered DeadLetter to {topic!r:.300}, which is no name of a topic"
+        known = self._image().topics.get(topic)
+        its_role = None if known is None else role_of(known)
+        if topic in (role.origin, settings.retry_topic) or (
+            its_role is not None and its_role.kind is RoleKind.RETRY
+        ):
+            return f"it answered DeadLetter to {topic}, where the record would begin anew"
+        return None
+
+
+def _listed(answer: object) -> RetryDecision:
+    """The answer with what may be lazy in it made now, where failures are caught."""
+    if isinstance(answer, DeadLetter):
+        return DeadLetter(answer.topic, tuple(answer.headers))
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("decide() must not be async")
+    return answer  # type: ignore[return-value]  # looked at by who asked
+
+
+def _legal(topic: str) -> bool:
+    try:
+        names.check(topic)
+    except KafkaError:
+        return False
+    return not topic.startswith("__")
+
+
+def _bad_headers(headers: Sequence[object]) -> str | None:
+    for header in headers:
+        match header:
+            case (str(name), bytes() | None) if not name.startswith(BROKERS_OWN) and _encodes(name):
+                continue
+        return (
+            f"it answered DeadLetter with {header!r:.100} among its headers: each must be a name (not one "
+            "of the broker's own) and bytes or None"
+        )
+    return None
+
+
+def _encodes(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar, cast
 
 from pykbroker.clock import SystemClock
-from pykbroker.components import BROKER, TOPIC, BuildContext, Component, ComponentKind, Settings
+from pykbroker.components import BROKER, GROUP, TOPIC, BuildContext, Component, ComponentKind, Settings
 from pykbroker.config import BrokerConfig, ConfigError
 from pykbroker.config.setting import Setting, Value
 from pykbroker.plugins import registry
@@ -43,7 +43,7 @@ class Plugins:
         self._faults = Faults(Watchdog(), config.pykbroker_plugin_timeout_ms / 1000)
         self._loader = Loader(config, self._faults)
         self._components = self._loader.components
-        self._built: dict[tuple[str, str, str | None], tuple[Settings, object]] = {}
+        self._built: dict[tuple[str, str, str | None, str | None], tuple[Settings, object]] = {}
 
     @classmethod
     def load(
@@ -90,10 +90,11 @@ class Plugins:
         name: str,
         *,
         topic: str | None = None,
+        group: str | None = None,
         overrides: Mapping[str, str] = _NONE,
     ) -> T:
-        """The object of component ``name`` for ``topic`` whose own settings are ``overrides`` (others in
-        it are ignored); made once per set of values.
+        """The object of component ``name`` for ``topic`` (and ``group``, where it is for one) whose own
+        settings are ``overrides`` (others in it are ignored); made once per set of values.
 
         Raises :class:`~pykbroker.plugins.ComponentUnavailable` (a KafkaError, POLICY_VIOLATION).
         """
@@ -102,10 +103,10 @@ class Plugins:
             where = f"topic {topic} needs" if topic is not None else "somebody asked for"
             raise ComponentUnavailable(f"{where} the {kind} {name!r}, which no plugin here offers")
         settings = self._settings(entry, overrides)
-        place = (kind.name, name, topic)
+        place = (kind.name, name, topic, group)
         known = self._built.get(place)
         if known is None or known[0] != settings:
-            known = self._built[place] = (settings, self._make(entry, topic, settings))
+            known = self._built[place] = (settings, self._make(entry, topic, group, settings))
         made = known[1]
         if isinstance(made, _Failure):
             raise ComponentUnavailable(made.message)
@@ -188,7 +189,7 @@ class Plugins:
         return Settings(values)
 
     def _value(self, row: Setting, scopes: frozenset[str], overrides: Mapping[str, str]) -> Value:
-        text = overrides.get(row.name) if TOPIC in scopes else None
+        text = overrides.get(row.name) if scopes & {TOPIC, GROUP} else None
         if text is not None:
             try:
                 return row.parse(text)
@@ -196,12 +197,17 @@ class Plugins:
                 raise ComponentUnavailable(str(error)) from None
         return self.config.plugin_value(row) if BROKER in scopes else row.default
 
-    def _make(self, entry: Registered, topic: str | None, settings: Settings) -> object:
+    def _make(self, entry: Registered, topic: str | None, group: str | None, settings: Settings) -> object:
         """What the factory makes; a failure is remembered like an object, so that it is told once."""
         name = entry.component.name
         guard = self._guard(entry.plugin, f"{entry.kind} {name}", topic)
         ctx = BuildContext(
-            component=name, topic=topic, settings=settings, time_ms=self._time_ms, random=random.Random()
+            component=name,
+            topic=topic,
+            settings=settings,
+            time_ms=self._time_ms,
+            random=random.Random(),
+            group=group,
         )
         try:
             made = guard.call(entry.component.factory, ctx)

@@ -112,6 +112,8 @@ def registered(
     name: object = component.name  # as it came: who wrote it may not use a type checker
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED:
         raise Unfit(f"{name!r} is no name for a component: letters, digits, - and _ (and not 'timeout')")
+    if name in kind.no_component:
+        raise Unfit(f"{name!r} in {kind.setting} says that there is no {kind}")
     if component.api != API:
         raise Unfit(f"{kind} {name!r} is written for api {component.api}, this version has api {API}")
     if not callable(component.factory):
@@ -153,7 +155,9 @@ def _rows(name: str, settings: Sequence[PluginSetting]) -> Iterator[Setting]:
 def extensions(components: Collection[Registered]) -> Extensions:
     """What these components add to the settings."""
     scoped: dict[str, dict[str, Setting]] = {BROKER: {}, TOPIC: {}, GROUP: {}}
-    names: dict[str, set[str]] = {kind.setting: set() for kind in KINDS if kind.setting is not None}
+    names: dict[str, set[str]] = {
+        kind.setting: set(kind.no_component) for kind in KINDS if kind.setting is not None
+    }
     for entry in components:
         if entry.kind.setting is not None:
             names[entry.kind.setting].add(entry.component.name)
