@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from pykbroker.coordinator.deadlines import Deadlines
 from pykbroker.coordinator.machine import Decision
@@ -55,10 +56,27 @@ OnChanged = Callable[[Group, GroupState, GroupState], None]
 """Hears of a group that went from one state to another: the group as it is now, or was at its end."""
 
 
+class OnApplied(Protocol):
+    """Hears of committed offsets as they are applied, replayed ones included.
+
+    Called for every commit, so it must be quick.
+    """
+
+    def applied(self, partition: int, offset: int, record: stored.OffsetRecord) -> None:
+        """The record at ``offset`` of this partition of the offsets topic is applied; it may not be below
+        the high watermark yet.  After another election the same records come again."""
+        ...
+
+    def loaded(self, partition: int) -> None:
+        """All records of this partition have been replayed."""
+        ...
+
+
 class GroupMachine:
     """One shard's worth of groups; see :class:`pykbroker.coordinator.machine.Machine`.
 
-    ``on_changed`` hears of what is decided here, not of what is replayed.
+    ``on_changed`` hears of what is decided here, not of what is replayed.  ``on_applied`` hears of all
+    committed offsets of this shard, which is the one of ``partition``.
     """
 
     def __init__(
@@ -67,6 +85,8 @@ class GroupMachine:
         *,
         suffix: Callable[[], str] = random_suffix,
         on_changed: OnChanged | None = None,
+        on_applied: OnApplied | None = None,
+        partition: int = -1,
     ) -> None:
         self.limits = limits
         self.groups: dict[str, Group] = {}
@@ -74,6 +94,8 @@ class GroupMachine:
         self._deadlines: Deadlines[TimerKey] = Deadlines()
         self._suffix = suffix
         self._on_changed = on_changed
+        self._on_applied = on_applied
+        self._partition = partition
         self._loading = True
 
     # what members ask
@@ -218,6 +240,8 @@ class GroupMachine:
             self.offsets.apply(what)
             if what.value is not None and what.group_id not in self.groups:
                 self._put(Group(group_id=what.group_id))
+            if self._on_applied is not None:
+                self._on_applied.applied(self._partition, record.offset, what)
         elif isinstance(what, stored.GroupRecord):
             live = self.groups.get(what.group_id)
             if what.value is None:
@@ -241,6 +265,8 @@ class GroupMachine:
         for group in self.groups.values():
             for member_id in group.members:
                 self.settle((self._session(group, member_id, now),))
+        if self._on_applied is not None:
+            self._on_applied.loaded(self._partition)
 
     def next_deadline(self) -> float:
         """When :meth:`on_deadline` is due."""

@@ -26,7 +26,7 @@ from pykbroker.groups import views
 from pykbroker.groups.draft import GroupChange, GroupDecision
 from pykbroker.groups.hashing import partition_of
 from pykbroker.groups.limits import GroupLimits
-from pykbroker.groups.machine import GroupMachine, OnChanged
+from pykbroker.groups.machine import GroupMachine, OnApplied, OnChanged
 from pykbroker.groups.messages import (
     Commit,
     Committed,
@@ -73,7 +73,8 @@ Upkeep = Callable[[GroupMachine, Sequence[str], int, int], GroupDecision]
 class GroupCoordinator:
     """Life: construct, ``await nursery.start(run)``, and ``await shutdown()`` before the logs close.
 
-    ``on_changed`` hears of every group that goes from one state to another.
+    ``on_changed`` hears of every group that goes from one state to another, ``on_applied`` of every
+    committed offset; it may be set until :meth:`run` begins.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class GroupCoordinator:
         self._topics = topics
         self._partitions = partitions
         self._on_changed = on_changed
+        self.on_applied: OnApplied | None = None
         self._limits = GroupLimits.of(config)
         self._shards: dict[int, GroupShard] = {}
         self._nursery: trio.Nursery | None = None
@@ -144,7 +146,9 @@ class GroupCoordinator:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         shard: GroupShard = Shard(
             f"{OFFSETS_TOPIC}-{index}",
-            GroupMachine(self._limits, on_changed=self._on_changed),
+            GroupMachine(
+                self._limits, on_changed=self._on_changed, on_applied=self.on_applied, partition=index
+            ),
             PartitionLog(self._partitions.get(OFFSETS_TOPIC, index)),
             self._clock,
             commit_timeout_s=self._config.offsets_commit_timeout_ms / 1000,
