@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from pykbroker.config import extensions, topic
+from pykbroker.config import extensions, templates, topic
 from pykbroker.config.extensions import Extensions
 from pykbroker.config.setting import (
     INT_MAX,
@@ -257,6 +257,29 @@ class BrokerConfig:
         Kind.STRING, "stop", "Default of the topic setting of this name.", choices=("stop", "skip"),
         dynamic=True,
     )  # fmt: skip
+    pykbroker_retry_policy: str = setting(
+        Kind.STRING, "none", "Default of the topic setting of this name.",
+        pattern="[A-Za-z0-9_-]+", pattern_text="a name of letters, digits, - and _", dynamic=True,
+    )  # fmt: skip
+    pykbroker_retry_max_attempts: int = setting(
+        Kind.INT, 5, "Default of the topic setting of this name.", minimum=0, dynamic=True
+    )
+    pykbroker_retry_delay_ms: int = setting(
+        Kind.LONG, 1000, "Default of the topic setting of this name.",
+        minimum=0, maximum=templates.LONGEST_MS, dynamic=True,
+    )  # fmt: skip
+    pykbroker_retry_max_delay_ms: int = setting(
+        Kind.LONG, 3600000, "Default of the topic setting of this name.",
+        minimum=0, maximum=templates.LONGEST_MS, dynamic=True,
+    )  # fmt: skip
+    pykbroker_retry_topic: str = setting(
+        Kind.STRING, templates.RETRY_TOPIC, "Default of the topic setting of this name.",
+        pattern=templates.PER_GROUP, pattern_text=templates.PER_GROUP_TEXT, dynamic=True,
+    )  # fmt: skip
+    pykbroker_dead_letter_topic: str = setting(
+        Kind.STRING, templates.DEAD_LETTER_TOPIC, "Default of the topic setting of this name.",
+        pattern=templates.ANY, pattern_text=templates.ANY_TEXT, dynamic=True,
+    )  # fmt: skip
     # work in the background
     log_retention_check_interval_ms: int = setting(
         Kind.LONG, 300000, "Time between two looks for segments to delete.", minimum=1
@@ -477,6 +500,7 @@ class BrokerConfig:
         """
         static = extensions.respelled(added.broker, self.static)
         extensions.check_values(added.broker, static)
+        extensions.check_names(added.names, static, {})
         return dataclasses.replace(self, static=MappingProxyType(static), extensions=added)
 
     def plugin_value(self, row: Setting) -> Value:
@@ -538,6 +562,8 @@ def _check(config: BrokerConfig) -> None:
             str(low),
             f"must not be above group.max.session.timeout.ms, which is {high}",
         )
+    if config.pykbroker_retry_topic == config.pykbroker_dead_letter_topic:
+        raise topic.same_names(config.pykbroker_retry_topic)
     topic.TopicConfig.from_overrides(config, {})
 
 

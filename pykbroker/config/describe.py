@@ -14,7 +14,7 @@ from pykbroker.config.broker import BrokerConfig
 from pykbroker.config.extensions import NOTHING, Extensions, component_of, is_plugin_setting, missing_row
 from pykbroker.config.group import GroupConfig
 from pykbroker.config.setting import Setting, settings_of
-from pykbroker.config.topic import TopicConfig
+from pykbroker.config.topic import ROLE_DEFAULTS, TopicConfig
 
 
 class Source(IntEnum):
@@ -87,6 +87,8 @@ def describe_topic(broker: BrokerConfig, overrides: Mapping[str, str]) -> Iterat
     config = TopicConfig.from_overrides(broker, overrides)
     for row in settings_of(TopicConfig).values():
         synonyms = broker_synonyms(broker, row.synonyms[0][0]) if row.synonyms else ()
+        if config.pykbroker_role and row.field in ROLE_DEFAULTS:
+            synonyms = ()  # the broker's default does not hold there
         if row.name in overrides:
             value: str | None = overrides[row.name]
             synonyms = (Synonym(row.name, value, Source.TOPIC), *synonyms)
@@ -101,7 +103,7 @@ def _plugin_settings_of_topic(
 ) -> Iterator[Entry]:
     """Those of the components that the topic names, and whatever else was set on it."""
     added = broker.extensions or NOTHING
-    used = {config.pykbroker_partitioner, config.pykbroker_exchange_type}
+    used = {config.pykbroker_partitioner, config.pykbroker_exchange_type, config.pykbroker_retry_policy}
     used |= {*config.pykbroker_validators, *config.pykbroker_interceptors}
     for row in added.topic.values():
         if row.name in overrides or component_of(row.name) in used:
@@ -154,13 +156,14 @@ def describe_group(overrides: Mapping[str, str], added: Extensions | None = None
     """All settings of a group with these of its own; of plugins' only those set."""
     config = GroupConfig.from_overrides(overrides)
     for row in settings_of(GroupConfig).values():
-        default = Synonym(row.synonyms[0][0], row.render(row.default), Source.DEFAULT)
+        synonyms: tuple[Synonym, ...] = ()
+        if not row.nullable:  # else it is the topic that gives the default
+            synonyms = (Synonym(row.synonyms[0][0], row.render(row.default), Source.DEFAULT),)
         value = row.render(getattr(config, row.field))
         if row.name in overrides:
             value = overrides[row.name]
-            yield _entry(row, value, (Synonym(row.name, value, Source.GROUP), default), read_only=False)
-        else:
-            yield _entry(row, value, (default,), read_only=False)
+            synonyms = (Synonym(row.name, value, Source.GROUP), *synonyms)
+        yield _entry(row, value, synonyms, read_only=False)
     rows = (added or NOTHING).group
     for name, text in overrides.items():
         if name in rows:

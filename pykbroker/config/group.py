@@ -1,7 +1,8 @@
-"""The settings of a consumer group (config resource type 32): Kafka 4.3.1's 17.
+"""The settings of a consumer group (config resource type 32): Kafka 4.3.1's 17, and ours of failures.
 
-They belong to the newer group protocols, which are not served yet: they can be set, read back and
-survive a restart, and take effect when those protocols do.
+Kafka's belong to the newer group protocols, which are not served yet: they can be set, read back and
+survive a restart, and take effect when those protocols do.  Ours are those of topics under the same
+names: where a group has one, it wins over the topic's; where it has not, there is no value.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pykbroker.config import extensions
+from pykbroker.config import extensions, templates
 from pykbroker.config.extensions import Extensions
 from pykbroker.config.setting import Kind, Value, setting, settings_of, unknown
+from pykbroker.config.topic import same_names
 
+_WINS = "For this group, on whatever topic, in place of the topic's setting of this name."
 _LATER = "Takes effect with the newer group protocols, which are not served yet."
 
 
@@ -91,6 +94,32 @@ class GroupConfig:
         synonyms=["group.streams.num.standby.replicas"],
     )  # fmt: skip
 
+    pykbroker_retry_policy: str | None = setting(
+        Kind.STRING, None, _WINS,
+        pattern="[A-Za-z0-9_-]+", pattern_text="a name of letters, digits, - and _",
+        synonyms=["pykbroker.retry.policy"],
+    )  # fmt: skip
+    pykbroker_retry_max_attempts: int | None = setting(
+        Kind.INT, None, _WINS, minimum=0, synonyms=["pykbroker.retry.max.attempts"]
+    )
+    pykbroker_retry_delay_ms: int | None = setting(
+        Kind.LONG, None, _WINS, minimum=0, maximum=templates.LONGEST_MS,
+        synonyms=["pykbroker.retry.delay.ms"],
+    )  # fmt: skip
+    pykbroker_retry_max_delay_ms: int | None = setting(
+        Kind.LONG, None, _WINS, minimum=0, maximum=templates.LONGEST_MS,
+        synonyms=["pykbroker.retry.max.delay.ms"],
+    )  # fmt: skip
+    pykbroker_retry_topic: str | None = setting(
+        Kind.STRING, None, _WINS,
+        pattern=templates.PER_GROUP, pattern_text=templates.PER_GROUP_TEXT,
+        synonyms=["pykbroker.retry.topic"],
+    )  # fmt: skip
+    pykbroker_dead_letter_topic: str | None = setting(
+        Kind.STRING, None, _WINS, pattern=templates.ANY, pattern_text=templates.ANY_TEXT,
+        synonyms=["pykbroker.dead.letter.topic"],
+    )  # fmt: skip
+
     @classmethod
     def from_overrides(cls, overrides: Mapping[str, str]) -> GroupConfig:
         """The effective settings of a group with these of its own; raises ConfigError."""
@@ -117,4 +146,8 @@ def check_group_overrides(
             raise unknown(name, text, table)
     if added is not None:
         extensions.check_values(added.group, overrides, before or {})
-    return GroupConfig.from_overrides(overrides)
+        extensions.check_names(added.names, overrides, before or {})
+    config = GroupConfig.from_overrides(overrides)
+    if config.pykbroker_retry_topic and config.pykbroker_retry_topic == config.pykbroker_dead_letter_topic:
+        raise same_names(config.pykbroker_retry_topic)
+    return config

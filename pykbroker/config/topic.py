@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pykbroker.config import extensions
+from pykbroker.config import extensions, templates
 from pykbroker.config.setting import (
+    INT_MAX,
     LONG_MAX,
     ConfigError,
     Kind,
@@ -38,6 +39,19 @@ _NAME_TEXT = "a name of letters, digits, - and _"
 _NAMES_TEXT = "a comma-separated list of names"
 _TOPIC_NAME = r"[A-Za-z0-9._-]{0,249}"
 _NONE: Mapping[str, str] = MappingProxyType({})
+
+ROLE = "pykbroker.role"
+ROLE_DEFAULTS: Mapping[str, Value] = MappingProxyType(
+    {
+        "cleanup_policy": frozenset({"delete"}),
+        "retention_ms": -1,
+        "retention_bytes": -1,
+        "max_message_bytes": INT_MAX,
+        "message_timestamp_type": "CreateTime",
+    }
+)
+"""Defaults, by field name, of a topic with a role, in place of the broker's: what failed is as old as it
+was, headers were added to it, and it must neither be swept nor refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,12 +341,78 @@ class TopicConfig:
         False,
         "Whether the exchange keeps its records, by its retention, when they have been forwarded.",
     )
+    pykbroker_retry_policy: str = setting(
+        Kind.STRING,
+        "none",
+        """When records come back that a consumer group could not process, by name: `immediate`, `fixed`,
+        `linear`, `exponential` or a plugin's. `none`: failures are the consumers' own business.""",
+        pattern=_NAME,
+        pattern_text=_NAME_TEXT,
+        synonyms=["pykbroker.retry.policy"],
+    )
+    pykbroker_retry_max_attempts: int = setting(
+        Kind.INT,
+        5,
+        """How often a record that failed comes back in the retry topic; its next failure makes it a dead
+        letter. 0: the first one does.""",
+        minimum=0,
+        synonyms=["pykbroker.retry.max.attempts"],
+    )
+    pykbroker_retry_delay_ms: int = setting(
+        Kind.LONG,
+        1000,
+        "Time until a record comes back; what the policy makes of it depends on the policy.",
+        minimum=0,
+        maximum=templates.LONGEST_MS,
+        synonyms=["pykbroker.retry.delay.ms"],
+    )
+    pykbroker_retry_max_delay_ms: int = setting(
+        Kind.LONG,
+        3600000,
+        "Longest time until a record comes back, whatever the policy says.",
+        minimum=0,
+        maximum=templates.LONGEST_MS,
+        synonyms=["pykbroker.retry.max.delay.ms"],
+    )
+    pykbroker_retry_topic: str = setting(
+        Kind.STRING,
+        templates.RETRY_TOPIC,
+        """The topic in which a group's failed records come back. Characters of the group's id that a
+        topic may not have become `_`. It holds for topics that are made from then on.""",
+        pattern=templates.PER_GROUP,
+        pattern_text=templates.PER_GROUP_TEXT,
+        synonyms=["pykbroker.retry.topic"],
+    )
     pykbroker_dead_letter_topic: str = setting(
         Kind.STRING,
+        templates.DEAD_LETTER_TOPIC,
+        """The topic that gets dead letters: records that failed too often. It may be any topic, also one
+        that several share, or an exchange. Of an exchange: the topic that gets the copies which their
+        target refuses for good; empty, or with `{group}` in it, they are dropped.""",
+        pattern=templates.ANY,
+        pattern_text=templates.ANY_TEXT,
+        synonyms=["pykbroker.dead.letter.topic"],
+    )
+    pykbroker_delay_enable: bool = setting(
+        Kind.BOOLEAN,
+        False,
+        """Whether records become readable only some time after they were produced: as their header
+        `pykbroker-delay-ms` says, else `pykbroker.delay.ms`.""",
+        fixed=True,
+    )
+    pykbroker_delay_ms: int = setting(
+        Kind.LONG,
+        0,
+        "That time for records without such a header, on a topic with `pykbroker.delay.enable`.",
+        minimum=0,
+        maximum=templates.LONGEST_MS,
+    )
+    pykbroker_role: str = setting(
+        Kind.STRING,
         "",
-        "The topic that gets the copies which their target refuses for good. Empty: they are dropped.",
-        pattern=_TOPIC_NAME,
-        pattern_text="the name of a topic",
+        """What the broker made this topic for: `retry:TOPIC:GROUP` or `dlq:TOPIC:GROUP`. Read-only. A topic
+        with a role keeps its records: the defaults of retention and sizes are no limits there.""",
+        fixed=True,
     )
     pykbroker_validators: tuple[str, ...] = setting(
         Kind.LIST,
@@ -368,10 +448,14 @@ class TopicConfig:
         """
         table = settings_of(cls)
         values: dict[str, Value] = dict(broker.topic_defaults)
+        if ROLE in overrides:
+            values.update(ROLE_DEFAULTS)
         for name, text in overrides.items():
             row = table.get(name)
             if row is not None:
                 values[row.field] = row.parse(text)
+        if values["pykbroker_exchange_type"] and "{group}" in str(values["pykbroker_dead_letter_topic"]):
+            values["pykbroker_dead_letter_topic"] = ""  # an exchange's failures are no group's
         # Each row's parse and default have the type of its field, which no type checker can see.
         return cls(**values)  # type: ignore[arg-type]
 
@@ -413,10 +497,13 @@ def check_topic_overrides(
     if added is not None:
         extensions.check_values(added.topic, overrides, before or _NONE)
         extensions.check_names(added.names, overrides, before or _NONE)
+    if overrides.get(ROLE) != (before or _NONE).get(ROLE):
+        raise ConfigError(ROLE, overrides.get(ROLE), "is read-only: the broker gives topics their roles")
     if before is not None:
         _check_fixed(before, overrides)
     config = TopicConfig.from_overrides(broker, overrides)
     _check_contradictions(config)
+    _check_deliveries(config, overrides)
     return config
 
 
@@ -449,3 +536,58 @@ def _check_contradictions(config: TopicConfig) -> None:
     ):
         if value and not config.pykbroker_exchange_type:
             raise ConfigError(name, value, "only an exchange has this: give pykbroker.exchange.type too")
+
+
+def _check_deliveries(config: TopicConfig, overrides: Mapping[str, str]) -> None:
+    """Contradictions of failed deliveries and delays."""
+    if config.pykbroker_role:
+        _check_role(config, overrides)
+    if config.pykbroker_exchange_type and overrides.get("pykbroker.retry.policy", "none") != "none":
+        raise ConfigError(
+            "pykbroker.retry.policy",
+            overrides["pykbroker.retry.policy"],
+            "an exchange has none: give it to the topics that it is bound to",
+        )
+    if config.pykbroker_retry_topic == config.pykbroker_dead_letter_topic:
+        raise same_names(config.pykbroker_retry_topic)
+    delays = config.pykbroker_delay_enable
+    if config.pykbroker_delay_ms and not delays:
+        raise ConfigError(
+            "pykbroker.delay.ms",
+            str(config.pykbroker_delay_ms),
+            "only a topic that was created with pykbroker.delay.enable=true has this",
+        )
+    for name, there, why in (
+        ("pykbroker.exchange.type", config.pykbroker_exchange_type, "an exchange: bind topics that delay"),
+        ("pykbroker.partitioner", config.pykbroker_partitioner, "a topic with a partitioner"),
+        ("cleanup.policy", config.compacted, "a compacted topic"),
+    ):
+        if delays and there:
+            raise ConfigError(name, overrides.get(name), f"pykbroker.delay.enable is not possible on {why}")
+
+
+def same_names(template: str) -> ConfigError:
+    """The error for a dead-letter topic that would be the retry topic."""
+    return ConfigError("pykbroker.dead.letter.topic", template, "must not be the name of the retry topic too")
+
+
+_NOT_WITH_A_ROLE = (
+    "pykbroker.validators",
+    "pykbroker.interceptors",
+    "pykbroker.partitioner",
+    "pykbroker.exchange.type",
+    "pykbroker.delay.enable",
+    "pykbroker.dead.letter.topic",
+)
+
+
+def _check_role(config: TopicConfig, overrides: Mapping[str, str]) -> None:
+    if config.compacted:
+        raise ConfigError(
+            "cleanup.policy",
+            overrides.get("cleanup.policy"),
+            "a topic with a role cannot be compacted: records of one key would replace each other",
+        )
+    for name, text in overrides.items():
+        if name.startswith("pykbroker.retry.") or (name in _NOT_WITH_A_ROLE and text.strip()):
+            raise ConfigError(name, text, "a topic with a role cannot have this")

@@ -163,4 +163,9 @@ def test_the_broker_shows_them_all() -> None:
 
 def test_fixed_settings_are_read_only() -> None:
     read_only = {entry.name for entry in describe_topic(BROKER, {}) if entry.read_only}
-    assert read_only == {"pykbroker.partitioner", "pykbroker.exchange.type"}
+    assert read_only == {
+        "pykbroker.partitioner",
+        "pykbroker.exchange.type",
+        "pykbroker.delay.enable",
+        "pykbroker.role",
+    }
