@@ -7,7 +7,7 @@ and those behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pykbroker.records.batch import (
@@ -94,6 +94,32 @@ def sources(header: BatchHeader, data: bytes, *, keep_provenance: bool = False) 
             value_size = length if length >= 0 else None
             offset = base_offset + delta
             yield new(Source, (offset, timestamp, key, headers, value_size, body, tail, count, codec))
+    except IndexError as error:
+        raise BatchError(f"record cut short: position={at} bytes={len(data)}") from error
+
+
+def picked(header: BatchHeader, data: bytes, wanted: Iterable[int]) -> Iterator[Source]:
+    """Of the records of a batch, those at the offsets ``wanted``, which rise and lie in the batch.
+
+    The others are passed over, not taken apart, where the batch has all its records.  Headers stay as
+    they are.  Raises :class:`BatchError`.
+    """
+    if header.record_count != header.last_offset_delta + 1:
+        left = frozenset(wanted)
+        yield from (each for each in sources(header, data, keep_provenance=True) if each.offset in left)
+        return
+    one = header._replace(record_count=1)
+    at = index = 0
+    try:
+        for offset in wanted:
+            for _ in range(offset - header.base_offset - index):
+                size, at = read_varint(data, at)
+                at += size
+            index = offset - header.base_offset + 1
+            start = at
+            size, at = read_varint(data, at)
+            at += size
+            yield from sources(one, data[start:at], keep_provenance=True)
     except IndexError as error:
         raise BatchError(f"record cut short: position={at} bytes={len(data)}") from error
 

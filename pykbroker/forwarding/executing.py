@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from pykbroker.forwarding.copying import Building, Copier, Source
+from pykbroker.forwarding.copying import Building, Source
 from pykbroker.forwarding.machine import HALF
 from pykbroker.forwarding.plan import LaneValue, Move
 from pykbroker.forwarding.targets import Rules, TargetPort
@@ -40,12 +40,16 @@ def already_there(last_sequence: int, move: Move) -> int:
     return min(ahead, len(move.offsets)) if ahead < HALF else 0
 
 
+Suffix = Callable[[Move, int, Source], bytes]
+"""Key, value and headers of the copy of a record, number so much of a move, as they lie in a batch."""
+
+
 class Executor:
     """Appends the moves of one lane."""
 
-    def __init__(self, port: TargetPort, copier: Copier, lane: LaneValue, time_ms: Callable[[], int]) -> None:
+    def __init__(self, port: TargetPort, suffix: Suffix, lane: LaneValue, time_ms: Callable[[], int]) -> None:
         self._port = port
-        self._copier = copier
+        self._suffix = suffix
         self._lane = lane
         self._time_ms = time_ms
         self.copies = 0
@@ -65,13 +69,12 @@ class Executor:
     ) -> int:
         """Append what is not there yet; the offset that the target's high watermark must then reach.
 
-        ``records`` by offset; one that is missing was lost to damage, and left out.  ``suffixes`` are kept
-        from one call to the next, where a plan has the same records in several moves.  Raises as
-        :class:`TargetPort`; what was appended before that stays, and is not appended again.
+        ``records`` by offset; one that is missing was lost to damage, and left out.  ``suffixes``, by
+        offset, are kept from one call to the next where a plan has the same records in several moves and
+        copies of a record are the same.  Raises as :class:`TargetPort`; what was appended before that
+        stays, and is not appended again.
         """
-        if suffixes is None:
-            suffixes = {}
-        port, target, suffix_of = self._port, move.target, self._copier.suffix
+        port, target, suffix_of = self._port, move.target, self._suffix
         rules = port.rules(target)
         first = self.already_there(move)
         reached = port.end(target)
@@ -86,9 +89,11 @@ class Executor:
                     reached = await self._finish(move, base, building, rules)
                     building = None
                 continue
-            suffix = suffixes.get(offset)
+            suffix = None if suffixes is None else suffixes.get(offset)
             if suffix is None:
-                suffix = suffixes[offset] = suffix_of(record)
+                suffix = suffix_of(move, index, record)
+                if suffixes is not None:
+                    suffixes[offset] = suffix
             if building is not None and not building.fits(suffix, rules.max_bytes):
                 reached = await self._finish(move, base, building, rules)
                 building = None
@@ -127,7 +132,7 @@ class Executor:
     async def preview(self, move: Move, records: Mapping[int, Source]) -> bytearray:
         """One batch of all records of a move, all of which must be in ``records``: what validators see."""
         building = Building(Codec.NONE)
-        for offset in move.offsets:
+        for index, offset in enumerate(move.offsets):
             record = records[offset]
-            building.add(record.timestamp, self._copier.suffix(record))
+            building.add(record.timestamp, self._suffix(move, index, record))
         return await self._built(move, 0, building, self._port.rules(move.target))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import trio
 
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.forwarding.copying import Source, sources
+from pykbroker.forwarding.copying import Source, picked, sources
 from pykbroker.log.errors import CorruptRange
 from pykbroker.partitions.partition import Partition
 from pykbroker.protocol.schema import FileRegion
@@ -21,6 +22,8 @@ from pykbroker.records.decode import payload_of
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1024 * 1024
+SPARSE_BYTES = 32 * 1024
+"""What is read for a single record, where its batch is not larger."""
 SLICE_S = 0.001
 """Decoding lets others have their turn after this long."""
 LOOK = 32
@@ -107,7 +110,7 @@ class Reader:
             try:
                 self._ahead = next(self._records, None)
             except BatchError as error:
-                self._report(self._batch_end, str(error))
+                _report(self._partition, self._batch_end, str(error))
                 self._records = iter(())
             if self._ahead is None and not await self._next_batch(max(offset, self._batch_end), end):
                 return None
@@ -127,23 +130,17 @@ class Reader:
                 continue
             if not crc_ok(self._data, position):
                 # Clients check what they fetch; what the broker moves nobody else checks.
-                self._report(header.next_offset, "the CRC does not match")
+                _report(self._partition, header.next_offset, "the CRC does not match")
                 self.lost += header.record_count
                 continue
             self._records = await self._opened(header, position)
             return True
 
     async def _opened(self, header: BatchHeader, position: int) -> Iterator[Source]:
-        def payload() -> bytes:
-            return bytes(payload_of(self._data, position, self._max_decompressed))
-
         try:
-            if header.codec and header.size > LARGE:
-                data = await trio.to_thread.run_sync(payload)
-            else:
-                data = payload()
+            data = await _payload(self._data, position, header, self._max_decompressed)
         except BatchError as error:
-            self._report(header.next_offset, str(error))
+            _report(self._partition, header.next_offset, str(error))
             self.lost += header.record_count
             return iter(())
         return sources(header, data, keep_provenance=self._keep_provenance)
@@ -168,7 +165,7 @@ class Reader:
         except CorruptRange as damage:
             hole = damage.hole
             self._batch_end = max(hole.next_offset, offset + 1)
-            self._report(self._batch_end, hole.reason)
+            _report(self._partition, self._batch_end, hole.reason)
             self.lost += self._batch_end - offset
             return True
         self._data = bytes_of(found.records)
@@ -178,18 +175,16 @@ class Reader:
             self._batch_end = limit
         return True
 
-    def _report(self, next_offset: int, reason: str) -> None:
-        log.error(
-            "records are lost to damage before they are moved: partition=%s next=%d reason=%s",
-            self._partition.label, next_offset, reason,
-        )  # fmt: skip
-
 
 class SourceReader:
-    """Reads single records of a log, wherever they lie in it.  Provenance of earlier copies stays."""
+    """Reads single records of a log, wherever they lie in it.  Provenance of earlier copies stays.
+
+    Offsets that lie close together are read together: the log is looked up for each cluster.
+    """
 
     def __init__(self, partition: Partition, max_decompressed: int) -> None:
-        raise NotImplementedError
+        self._partition = partition
+        self._max_decompressed = max_decompressed
 
     async def pick(self, offsets: Iterable[int]) -> dict[int, Source]:
         """The records at ``offsets``, given in any order, by offset, in rising order.
@@ -198,7 +193,80 @@ class SourceReader:
         Up to the log end, whatever the high watermark.  Raises :class:`KafkaError` where the log cannot
         be read.
         """
-        raise NotImplementedError
+        wanted = sorted(set(offsets))
+        found: dict[int, Source] = {}
+        start = self._partition.log_start_offset
+        number = bisect_left(wanted, start)
+        if number:
+            log.warning(
+                "records were deleted before they were moved: partition=%s records=%d below=%d",
+                self._partition.label, number, start,
+            )  # fmt: skip
+        size, began = SPARSE_BYTES, time.perf_counter()
+        while number < len(wanted):
+            offset, end = wanted[number], self._partition.log_end_offset
+            if offset >= end:
+                break
+            try:
+                read = self._partition.log.read(offset, size, end)
+            except CorruptRange as damage:
+                behind = max(damage.hole.next_offset, offset + 1)
+                _report(self._partition, behind, damage.hole.reason)
+                number = bisect_left(wanted, behind, number)
+                continue
+            if not read.size:
+                break
+            number = await self._take(bytes_of(read.records), wanted, number, found)
+            # Of what lies close behind, more is read at once.
+            near = number < len(wanted) and wanted[number] < 2 * read.next_offset - read.first_offset
+            size = min(2 * size, READ_BYTES) if near else SPARSE_BYTES
+            if time.perf_counter() - began > SLICE_S:
+                await trio.lowlevel.checkpoint()
+                began = time.perf_counter()
+        return found
+
+    async def _take(self, data: bytes, wanted: list[int], number: int, found: dict[int, Source]) -> int:
+        """Of the batches in ``data``, what is wanted; the number of the first offset behind them."""
+        began = time.perf_counter()
+        for position, header in iter_headers(data):
+            behind = bisect_left(wanted, header.next_offset, number)
+            if behind == number:
+                continue
+            here = wanted[bisect_left(wanted, header.base_offset, number) : behind]
+            number = behind
+            if not here or header.is_control:
+                continue
+            if not crc_ok(data, position):
+                _report(self._partition, header.next_offset, "the CRC does not match")
+                continue
+            try:
+                payload = await _payload(data, position, header, self._max_decompressed)
+                for record in picked(header, payload, here):
+                    found[record.offset] = record
+                    if not len(found) % LOOK and time.perf_counter() - began > SLICE_S:
+                        await trio.lowlevel.checkpoint()
+                        began = time.perf_counter()
+            except BatchError as error:
+                _report(self._partition, header.next_offset, str(error))
+        return number
+
+
+async def _payload(data: bytes, position: int, header: BatchHeader, max_decompressed: int) -> bytes:
+    """The decompressed records of a batch.  Raises :class:`BatchError`."""
+
+    def payload() -> bytes:
+        return bytes(payload_of(data, position, max_decompressed))
+
+    if header.codec and header.size > LARGE:
+        return await trio.to_thread.run_sync(payload)
+    return payload()
+
+
+def _report(partition: Partition, next_offset: int, reason: str) -> None:
+    log.error(
+        "records are lost to damage before they are moved: partition=%s next=%d reason=%s",
+        partition.label, next_offset, reason,
+    )  # fmt: skip
 
 
 def bytes_of(records: bytes | FileRegion) -> bytes:

@@ -30,16 +30,24 @@ def is_gone(error: KafkaError) -> bool:
 
 
 async def refusals(
-    port: TargetPort, executor: Executor, move: Move, first: int, records: Mapping[int, Source], now_ms: int
+    port: TargetPort,
+    executor: Executor,
+    move: Move,
+    first: int,
+    records: Mapping[int, Source],
+    now_ms: int,
+    *,
+    validated: bool,
 ) -> dict[int, str]:
     """Why the target refuses which of the records from number ``first`` of the move on, by offset.
 
-    Raises :class:`KafkaError` where that cannot be said now.
+    ``validated``: whether its validators are asked.  Raises :class:`KafkaError` where that cannot be said
+    now.
     """
     refused: dict[int, str] = {}
     if not port.rules(move.target).keyless:
         refused = {offset: NO_KEY for offset, record in records.items() if record.key is None}
-    pipeline = port.validators(move.target)
+    pipeline = port.validators(move.target) if validated else None
     if pipeline is not None:
         shown = [o for o in move.offsets[first:] if o in records and o not in refused]
         if shown:

@@ -24,8 +24,10 @@ from pykbroker.errors import ErrorCode
 from pykbroker.events import RecordUnroutable
 from pykbroker.forwarding.accounting import Counters
 from pykbroker.forwarding.deciding import STEP
-from pykbroker.forwarding.lane import LaneDriver, Surroundings
+from pykbroker.forwarding.engine import Engine
+from pykbroker.forwarding.lane import FaceWork, Surroundings
 from pykbroker.forwarding.plan import Place
+from pykbroker.forwarding.runner import Around, Runner
 from pykbroker.forwarding.shards import Shards
 from pykbroker.forwarding.targets import Directory, LocalTargets
 from pykbroker.records.batch import Buffer
@@ -76,7 +78,7 @@ class _Started:
     def __init__(self, ingress: Place, source: Partition) -> None:
         self.ingress = ingress
         self.source = source
-        self.driver: LaneDriver | None = None
+        self.driver: Runner | None = None
         self.scope: trio.CancelScope | None = None
 
 
@@ -113,10 +115,12 @@ class Forwarding:
             max_decompressed=catalog.broker_config.pykbroker_max_decompressed_bytes,
             on_unroutable=plugins.listeners("pykbroker_record_unroutable"),
         )
-        self._shards = Shards(clock, catalog, topics, partitions, self._on_loaded)
+        self._shards = Shards(clock, catalog, topics, partitions)
+        self._shards.on_loaded(self._on_loaded)
+        self.engine = Engine(self._shards, self._apart())
+        """For others that move records."""
         self._lanes: dict[Place, _Started] = {}
         self._nursery: trio.Nursery | None = None
-        self._surveyed = False
         # From the beginning: nothing may be deleted or forgotten before it is known what is needed.
         partitions.upkeep.is_producer_needed = self.is_needed
         for partition in partitions:
@@ -128,20 +132,22 @@ class Forwarding:
         """Load what was decided before, go on with it, and move what arrives, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._partitions.on_opened = self._attach
+            self._partitions.on_opened = self._opened
             try:
+                self.engine.begin(nursery)
                 self._shards.begin(nursery)
                 for partition in tuple(self._partitions):
                     self._attach(partition)
-                self._surveyed = True
                 task_status.started()
                 await trio.sleep_forever()
             finally:
                 self._partitions.on_opened = None
                 self._nursery = None
+                self.engine.shutdown()
 
     async def shutdown(self) -> None:
-        """Stop all lanes; what is planned is executed after the next start."""
+        """Stop all lanes, also those of the engine; what is planned is executed after the next start."""
+        self.engine.shutdown()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
         self._shards.resigned()
@@ -158,7 +164,19 @@ class Forwarding:
             started = self._lanes.pop(ingress)
             if started.scope is not None:
                 started.scope.cancel()
+        self.engine.on_deleted(gone)
         self._shards.forget(gone)
+
+    def _apart(self) -> Around:
+        """What lanes share that are not those of exchanges and partitioners: they are counted apart."""
+        around = self._around
+        return Around(
+            clock=around.clock,
+            port=around.port,
+            name_of=around.name_of,
+            next_producer_id=around.next_producer_id,
+            max_decompressed=around.max_decompressed,
+        )
 
     def _find_doors(self, image: Image) -> None:
         found: set[str | bytes] = set()
@@ -177,6 +195,10 @@ class Forwarding:
             partition.needed_from = partial(self.position, partition.topic_id, partition.index)
             return True
         return False
+
+    def _opened(self, partition: Partition) -> None:
+        self._attach(partition)
+        self.engine.opened(partition)
 
     def _attach(self, partition: Partition) -> None:
         """Have an eye on a partition, if it is one of an ingress log."""
@@ -214,7 +236,8 @@ class Forwarding:
         name = source.topic if face is None else self._name_of(face)
         with started.scope:
             shard = await self._shards.of(started.ingress)
-            started.driver = LaneDriver(started.ingress, name, source, shard, self._around)
+            work = FaceWork(started.ingress, name, source, self._around)
+            started.driver = Runner(started.ingress, work, shard, self._around)
             await started.driver.run()
 
     def _name_of(self, topic_id: bytes) -> str:
@@ -225,9 +248,7 @@ class Forwarding:
     def position(self, topic_id: bytes, partition: int) -> int:
         """The offset of an ingress partition below which everything is moved, durably: what lies there may
         be deleted.  0 while that is not known yet."""
-        machine = self._shards.machine_of(Place(topic_id, partition))
-        lane = None if machine is None else machine.lanes.get(Place(topic_id, partition))
-        return 0 if lane is None else lane.settled
+        return self.engine.settled(Place(topic_id, partition))
 
     def passed(self, topic_id: bytes, partition: int) -> int:
         """The offset of an ingress partition below which everything is decided, durably: bindings of before
@@ -236,13 +257,12 @@ class Forwarding:
         started = self._lanes.get(ingress)
         if started is not None and started.driver is not None:
             return started.driver.passed
-        machine = self._shards.machine_of(ingress)
-        lane = None if machine is None else machine.lanes.get(ingress)
+        lane = self._shards.lane(ingress)
         return 0 if lane is None else lane.value.position
 
     def is_needed(self, producer_id: int) -> bool:
         """Whether targets must remember this producer id: it is a lane's, and a plan is open."""
-        if not self._surveyed:
+        if not self._shards.begun.is_set():
             return True
         for machine in self._shards.machines():
             if machine is None:

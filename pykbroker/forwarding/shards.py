@@ -16,7 +16,7 @@ from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.coordinator.partition_log import PartitionLog
 from pykbroker.coordinator.runtime import Shard
 from pykbroker.errors import KafkaError
-from pykbroker.forwarding.machine import Answer, ForwardMachine
+from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
 from pykbroker.forwarding.plan import Place
 
 if TYPE_CHECKING:
@@ -34,21 +34,16 @@ RETRY_S = 1.0
 
 
 class Shards:
-    """``on_loaded`` is called with the number of each shard when what it holds is known."""
+    """Used in the loop's thread only."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        catalog: Catalog,
-        topics: TopicAdmin,
-        partitions: Partitions,
-        on_loaded: Callable[[int], None],
-    ) -> None:
+    def __init__(self, clock: Clock, catalog: Catalog, topics: TopicAdmin, partitions: Partitions) -> None:
         self._clock = clock
         self._catalog = catalog
         self._topics = topics
         self._partitions = partitions
-        self._on_loaded = on_loaded
+        self.begun = trio.Event()
+        """Set once it is known which logs of plans there are."""
+        self._on_loaded: list[Callable[[int], None]] = []
         self._shards: dict[int, ForwardShard] = {}
         self._loaded: dict[int, trio.Event] = {}
         self._making = trio.Lock()
@@ -60,6 +55,15 @@ class Shards:
         for partition in tuple(self._partitions):
             if partition.topic == FORWARD_TOPIC:
                 self._begin(partition.index)
+        self.begun.set()
+
+    def on_loaded(self, tell: Callable[[int], None]) -> None:
+        """Have ``tell`` called with the number of each shard when what it holds is known; at once for those
+        of which it is."""
+        self._on_loaded.append(tell)
+        for index, loaded in self._loaded.items():
+            if loaded.is_set():
+                tell(index)
 
     def resigned(self) -> None:
         """Refuse everything from now on."""
@@ -92,7 +96,8 @@ class Shards:
         named = {each.topic_id for each in machine.lanes}
         named |= {each.topic_id for lane in machine.lanes.values() for each in lane.sequences}
         await self._forget(index, named - known.keys())
-        self._on_loaded(index)
+        for tell in tuple(self._on_loaded):
+            tell(index)
 
     def index_of(self, ingress: Place) -> int | None:
         """The shard of an ingress partition; None while there is none at all."""
@@ -103,6 +108,18 @@ class Shards:
         """Whether it is not known yet what is planned for an ingress partition."""
         index = self.index_of(ingress)
         return index in self._loaded and not self._loaded[index].is_set()
+
+    async def loaded(self, ingress: Place) -> None:
+        """Return when it is known what is planned for an ingress partition."""
+        await self.begun.wait()
+        index = self.index_of(ingress)
+        if index in self._loaded:
+            await self._loaded[index].wait()
+
+    def lane(self, ingress: Place) -> Lane | None:
+        """The durable state of a lane; None if there is none, or that is not known yet."""
+        machine = self.machine_of(ingress)
+        return None if machine is None else machine.lanes.get(ingress)
 
     def machine_of(self, ingress: Place) -> ForwardMachine | None:
         """The state of its shard, if that is there and loaded."""

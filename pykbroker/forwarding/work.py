@@ -40,6 +40,13 @@ class Step:
     data: object = None
 
 
+class _Asleep:
+    """Wakes nobody: there is no runner yet."""
+
+    def __call__(self) -> None:
+        return None
+
+
 class Work(Protocol):
     """One lane's work.  Inherit from it: what has a body here need not be written again.
 
@@ -50,7 +57,7 @@ class Work(Protocol):
     """
 
     label: str
-    wake: Callable[[], None]
+    wake: Callable[[], None] = _Asleep()
 
     same_suffix: bool = False
     """Whether :meth:`suffix` depends on the record only: then it is asked once per record and plan."""

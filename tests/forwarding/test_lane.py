@@ -15,10 +15,12 @@ from pykbroker.coordinator.runtime import Shard
 from pykbroker.coordinator.shard_log import MemoryLog
 from pykbroker.errors import ErrorCode
 from pykbroker.forwarding import lane as lane_module
+from pykbroker.forwarding import runner as runner_module
 from pykbroker.forwarding.deciding import FinalTarget
-from pykbroker.forwarding.lane import LaneDriver, Surroundings
+from pykbroker.forwarding.lane import FaceWork, Surroundings
 from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
 from pykbroker.forwarding.plan import Place
+from pykbroker.forwarding.runner import Runner
 from pykbroker.forwarding.shards import ForwardShard
 from pykbroker.partitions.partition import Partition
 from pykbroker.records.batch import HEADER_SIZE, Buffer
@@ -52,7 +54,7 @@ class Home:
         self.port = MemoryTargets()
         self.plans = MemoryLog()
         self.until: int | None = None
-        self.driver: LaneDriver | None = None
+        self.driver: Runner | None = None
         self.around = Surroundings(
             clock=bench.clock,
             routes=self,
@@ -91,14 +93,16 @@ class Home:
         self.source.append_as_leader(batch, now_ms=self.bench.clock.time_ms())
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[LaneDriver]:
+    async def running(self) -> AsyncIterator[Runner]:
         """A broker's life, which ends with a kill."""
         shard: ForwardShard = Shard[None, Answer, ForwardMachine](
             "plans", ForwardMachine(), self.plans, self.bench.clock
         )
         await shard.elected(0)
         self.shard = shard
-        driver = LaneDriver(self.ingress, FACE, self.source, shard, self.around)
+        driver = Runner(
+            self.ingress, FaceWork(self.ingress, FACE, self.source, self.around), shard, self.around
+        )
         wake = driver.wake
         self.source.watch(wake)
         async with trio.open_nursery() as nursery:
@@ -180,7 +184,7 @@ async def test_an_unavailable_target_delays_only_its_own_moves(home: Home) -> No
 
 
 async def test_what_waits_is_merged_and_survives_a_kill(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "MERGE_AT", 10)
+    monkeypatch.setattr(runner_module, "MERGE_AT", 10)
     home.port.unavailable.add(NAMES["a"])
     async with home.running() as driver:
         for _ in range(100):
@@ -198,7 +202,7 @@ async def test_what_waits_is_merged_and_survives_a_kill(home: Home, monkeypatch:
 
 
 async def test_merging_goes_on_where_targets_come_and_go(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "MERGE_AT", 4)
+    monkeypatch.setattr(runner_module, "MERGE_AT", 4)
     async with home.running():
         for number in range(60):
             if number % 7 == 0:

@@ -16,7 +16,7 @@ from pykbroker.coordinator.machine import Decision
 from pykbroker.coordinator.runtime import Shard
 from pykbroker.coordinator.shard_log import MemoryLog, NewRecord, StoredRecord
 from pykbroker.forwarding import plan as form
-from pykbroker.forwarding.copying import Copier, provenance
+from pykbroker.forwarding.copying import Copier, Source, provenance
 from pykbroker.forwarding.executing import Executor, already_there
 from pykbroker.forwarding.machine import Answer, ForwardMachine
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
@@ -114,7 +114,12 @@ class Forwarder(RuleBasedStateMachine):
         self.note(plan.slot, move)
 
     def run_move(self, move: Move) -> None:
-        executor = Executor(self.port, Copier(provenance(FACE, 0)), self.lane, lambda: 0)
+        copier = Copier(provenance(FACE, 0))
+
+        def suffix(move: Move, index: int, record: Source) -> bytes:
+            return copier.suffix(record)
+
+        executor = Executor(self.port, suffix, self.lane, lambda: 0)
         trio.run(executor.append, move, by_offset(map(source, move.offsets)))
 
     def note(self, slot: int, move: Move) -> None:
