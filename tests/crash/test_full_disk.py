@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -20,11 +22,13 @@ from pykbroker.protocol.messages.produce import (
 )
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.testing import BrokerProcess
+from tests.containment.failures import Groups
 from tests.crash.load import end_offsets, read_all
 from tests.rawclient import RawClient
 
 DISK_BYTES = 16 * 1024 * 1024
 TOPIC = "filling"
+RETRY, LETTERS = "orders.billing.retry", "orders.billing.dlq"
 
 
 @pytest.fixture
@@ -91,10 +95,54 @@ def test_a_stop_on_a_full_disk_is_a_stop(small_disk: Path) -> None:
         assert _numbers(broker.bootstrap) == [0]
 
 
-def _fill(filler: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_failures_on_a_full_disk_come_when_there_is_space(small_disk: Path, *, killed: bool) -> None:
+    """The commit fits, the copies do not: each is there once when there is room again."""
+    filler = small_disk / "filler"
+    with BrokerProcess(data_dir=small_disk / "data") as broker:
+        with Groups(broker.bootstrap) as group:
+            group.policy("orders", retry_delay_ms="100", retry_max_attempts="1")
+            for number in range(40):
+                assert group.put("orders", b"%d." % number + bytes(50_000)) == 0
+            assert group.nack("billing", "orders", 0) == 0
+            _wait_for(group, RETRY, 1)
+            _fill(filler, leave=256 * 1024)
+            assert group.nack("billing", "orders", [1, 39]) == 0
+            time.sleep(1)
+            assert len(group.letters("orders")) == 40, "reads go on"
+            assert len(group.letters(RETRY)) < 20, "the disk is not full"
+        if killed:
+            broker.kill()
+            filler.unlink()
+            broker.start()
+        else:
+            filler.unlink()
+        with Groups(broker.bootstrap) as group:
+            _wait_for(group, RETRY, 40)
+            _fill(filler, leave=256 * 1024)
+            assert group.nack("billing", RETRY, [0, 39]) == 0
+            time.sleep(1)
+            filler.unlink()
+            _wait_for(group, LETTERS, 40)
+            time.sleep(0.5)
+            for topic in (RETRY, LETTERS):
+                numbers = [int((each.value or b"").split(b".")[0]) for each in group.letters(topic)]
+                assert sorted(numbers) == list(range(40))
+        assert "Traceback" not in broker.output()
+
+
+def _wait_for(group: Groups, topic: str, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while len(group.letters(topic)) < count:
+        assert time.monotonic() < deadline, f"{len(group.letters(topic))} of {count} in {topic}"
+        time.sleep(0.1)
+
+
+def _fill(filler: Path, leave: int = 0) -> None:
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
+    os.truncate(filler, max(0, filler.stat().st_size - leave))
 
 
 def _produce(client: RawClient, number: int) -> tuple[int, int]:

@@ -48,8 +48,8 @@ class Offsets:
 class Home:
     """A broker's partitions, their retention, and the groups that read them."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
-        self.bench = Bench(data_dir, **{"log_retention_ms": str(HOUR_S * 1000), **settings})
+    def __init__(self, data_dir: Path, log_retention_ms: int = HOUR_S * 1000) -> None:
+        self.bench = Bench(data_dir, log_retention_ms=str(log_retention_ms))
         self.offsets = Offsets()
         self.retention = self.reading()
 
@@ -168,7 +168,7 @@ async def test_what_the_broker_has_still_to_read_stays(home: Home) -> None:
 
 
 async def test_no_limit_means_no_limit(tmp_path: Path) -> None:
-    home = Home(tmp_path, log_retention_ms="-1")
+    home = Home(tmp_path, log_retention_ms=-1)
     await home.bench.open()
     partition = home.topic("orders.billing.retry")
     home.offsets.commit(partition, 4)
