@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from pykbroker.cli._errors import Failed
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
-    from pykbroker.protocol.messages.describe_groups import DescribedGroup
+    from pykbroker.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 
 
 @click.group("groups", short_help="List and describe consumer groups.")
@@ -45,15 +46,20 @@ def list_(bootstrap: str, form: str) -> None:
 def describe(group: str, members: bool, bootstrap: str, form: str) -> None:
     """Show what GROUP has committed and how far it lags behind, partition by partition."""
 
-    async def story(client: Client) -> tuple[DescribedGroup, list[Row]]:
+    async def story(client: Client) -> tuple[DescribedGroup, list[Row], list[str]]:
         found = await _described(client, group)
-        rows = _members(found) if members else await _offsets(client, group)
-        return found, rows
+        offsets = await _offsets(client, group)
+        read = {str(row["topic"]) for row in offsets}.union(*map(_assigned, found.members))
+        return found, _members(found) if members else offsets, await _own_dead_letters(client, group, read)
 
-    found, rows = ask(bootstrap, story)
+    found, rows, own = ask(bootstrap, story)
     if form == "table":
         click.echo(f"group {group}: {found.group_state}, {len(found.members)} members\n")
     show(rows, form)
+    for topic in own:
+        mark = click.style("warning:", fg="yellow", bold=True)
+        click.echo(f"{mark} {group} reads {topic}, its own dead-letter topic", err=True)
+        click.echo("  What fails there is not retried. `pykbroker dlq replay` sends letters back.", err=True)
 
 
 async def _described(client: Client, group: str) -> DescribedGroup:
@@ -69,6 +75,27 @@ async def _described(client: Client, group: str) -> DescribedGroup:
             "`pykbroker groups list` shows the groups there are",
         )
     return found
+
+
+def _assigned(member: DescribedGroupMember) -> frozenset[str]:
+    """The topics that a consumer has partitions of."""
+    from pykbroker.groups.subscription import assigned_topics
+
+    return assigned_topics(member.member_assignment) or frozenset()
+
+
+async def _own_dead_letters(client: Client, group: str, topics: Collection[str]) -> list[str]:
+    """Those of ``topics`` to which the broker gives what this group could not process."""
+    from pykbroker.catalog.retrying import ROLE, Role, RoleKind
+    from pykbroker.client.calls import settings_of_topics
+
+    found = await settings_of_topics(client, sorted(topics), [ROLE])
+    roles = {topic: Role.parse(has.get(ROLE, "")) for topic, has in found.items()}
+    return [
+        topic
+        for topic, role in roles.items()
+        if role is not None and (role.kind, role.group) == (RoleKind.DEAD_LETTER, group)
+    ]
 
 
 def _members(found: DescribedGroup) -> list[Row]:

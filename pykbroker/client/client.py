@@ -91,7 +91,7 @@ class Client(trio.abc.AsyncResource):
         named = None if topics is None else [MetadataRequestTopic(name=name) for name in topics]
         request = MetadataRequest(topics=named, allow_auto_topic_creation=auto_create)
         answer = await self.send(request, MetadataResponse)
-        _check(answer.error_code)
+        check_code(answer.error_code)
         self._addresses = {broker.node_id: (broker.host, broker.port) for broker in answer.brokers}
         self._controller = answer.controller_id
         for topic in answer.topics:
@@ -104,7 +104,7 @@ class Client(trio.abc.AsyncResource):
         """A connection to the partition's leader; raises KafkaError if there is none."""
         if (topic, partition) not in self._leaders:
             for found in (await self.metadata([topic])).topics:
-                _check(found.error_code)
+                check_code(found.error_code)
         node = self._leaders.get((topic, partition))
         if node is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic}-{partition}")
@@ -125,7 +125,7 @@ class Client(trio.abc.AsyncResource):
         request = FindCoordinatorRequest(key=group, coordinator_keys=[group])
         answer = await self.send(request, FindCoordinatorResponse)
         found = answer.coordinators[0] if answer.coordinators else answer
-        _check(found.error_code, found.error_message)
+        check_code(found.error_code, found.error_message)
         self._addresses[found.node_id] = (found.host, found.port)
         return await self._broker(found.node_id)
 
@@ -172,7 +172,7 @@ class Client(trio.abc.AsyncResource):
         connection = await self.leader(topic, partition)
         version = _named_version(connection, FetchRequest)
         answer = await self._ask_leader(topic, partition, connection, request, FetchResponse, version)
-        _check(answer.error_code)
+        check_code(answer.error_code)
         found = answer.responses[0].partitions[0]
         self._check_leader(topic, partition, found.error_code)
         return found
@@ -212,7 +212,7 @@ class Client(trio.abc.AsyncResource):
         """Raise an error; one that says the leader has moved makes the next call look for it."""
         if code:
             self._leaders.pop((topic, partition), None)
-        _check(code, message)
+        check_code(code, message)
 
     async def _broker(self, node: int) -> BrokerConnection:
         async with self._connecting:
@@ -241,7 +241,8 @@ def _named_version(connection: BrokerConnection, request: type[Message]) -> int:
     return min(connection.version_of(request), WITH_IDS[request] - 1)
 
 
-def _check(code: int, message: str | None = None) -> None:
+def check_code(code: int, message: str | None = None) -> None:
+    """Raise an error code of an answer as KafkaError."""
     if not code:
         return
     try:

@@ -1,0 +1,107 @@
+"""What ``pykbroker dlq list`` and ``show`` do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import click
+
+from pykbroker.cli import _dead_letters, _letter_text
+from pykbroker.cli._errors import Failed
+from pykbroker.cli._letters import Filter, Place
+
+if TYPE_CHECKING:
+    from pykbroker.cli._dead_letters import DeadLetters
+    from pykbroker.client import Client
+
+
+async def list_topics(client: Client, wanted: Filter, form: str) -> None:
+    async def rows() -> AsyncGenerator[Mapping[str, object], None]:
+        for topic, role in (await _dead_letters.roles(client)).items():
+            if role.kind != "dlq" or wanted.group not in (None, role.group):
+                continue
+            found = await _dead_letters.dead_letters(client, topic)
+            count = sum(each.waiting for each in found.partitions)
+            if wanted.reads_letters:
+                count = (await _dead_letters.choose(client, found, wanted, (), now_ms())).count
+            newest = await _dead_letters.newest(client, found)
+            row: dict[str, object] = {"topic": topic, "origin": role.origin, "group": role.group}
+            row |= {"letters": count, "settled": sum(each.done for each in found.partitions)}
+            if form == "json":
+                row["last_failure_ms"] = newest
+            else:
+                row["last_failure"] = None if newest is None else _letter_text.ago(newest, now_ms())
+            yield row
+
+    if not await _letter_text.stream(rows(), form, _echo) and form == "table":
+        click.echo("no dead-letter topics" + ("" if wanted.group is None else f" of group {wanted.group}"))
+
+
+async def list_letters(
+    client: Client, topic: str, wanted: Filter, settled: bool, limit: int | None, form: str
+) -> None:
+    found = await _dead_letters.dead_letters(client, topic)
+    now = now_ms()
+
+    async def rows() -> AsyncGenerator[Mapping[str, object], None]:
+        count = 0
+        async with aclosing(_dead_letters.letters(client, found, settled=settled)) as letters:
+            async for letter in letters:
+                if wanted.matches(letter, now):
+                    count += 1
+                    shown = _letter_text.as_json(letter, whole=False)
+                    yield shown if form == "json" else _letter_text.row(letter, now)
+                    if count == limit:
+                        break
+
+    async with aclosing(rows()) as lines:
+        count = await _letter_text.stream(lines, form, _echo)
+    if not count and form == "table":
+        click.echo(nothing(found, wanted, settled))
+
+
+def nothing(found: DeadLetters, wanted: Filter, settled: bool) -> str:
+    """What a command says when no letter is meant."""
+    if settled:
+        return f"no settled letters in {found.topic}"
+    matching = "" if wanted.is_empty else " that match"
+    done = sum(each.done for each in found.partitions)
+    hidden = f" ({done} were replayed or purged: `list --settled` shows them)" if done else ""
+    return f"no letters in {found.topic}{matching}{hidden}"
+
+
+async def show(client: Client, place: Place, settled: bool, form: str) -> None:
+    name = f"{place.topic}/{place.partition}/{place.first}"
+    found = await _dead_letters.dead_letters(client, place.topic)
+    if not 0 <= place.partition < len(found.partitions):
+        raise Failed(f"{place.topic} has {len(found.partitions)} partitions, the first is 0: no {name}")
+    partition = found.partitions[place.partition]
+    done = place.first in partition.settled
+    if done and not settled:
+        raise Failed(f"{name} was replayed or purged already", "--settled shows it all the same")
+    read = [each async for each in _dead_letters.letters(client, found, settled=done, places=[place])]
+    for letter in read:
+        if form == "json":
+            click.echo(json.dumps({**_letter_text.as_json(letter), "settled": done}, indent=2))
+        else:
+            click.echo(_letter_text.in_full(letter, now_ms(), settled=done))
+        return
+    raise Failed(
+        f"there is no letter {name}",
+        f"partition {place.partition} has offsets {partition.start} to {partition.end - 1}"
+        if partition.end > partition.start
+        else f"partition {place.partition} is empty",
+    )
+
+
+def now_ms() -> int:
+    """The time by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def _echo(text: str) -> None:
+    click.echo(text, nl=False)
