@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pykbroker.errors import ErrorCode
-from tests.containment.failures import Failures, failing
+from tests.containment.failures import Failures, failing, wait
 
 RETRY = "orders.billing.retry"
 LETTERS = "orders.billing.dlq"
@@ -229,3 +229,52 @@ def test_odd_groups(group: str) -> None:
         assert failures.nack(group, retry, 0) == 0
         (letters,) = [name for name in failures.topics() if name.endswith(".dlq")]
         assert failures.eventually(letters, 1)[0].value == b"v"
+
+
+def test_whoever_asks_for_the_name_of_a_flow_that_waits_gets_its_topic() -> None:
+    """Origin and retry topic are gone, and consumers that still poll ask for the name: it must not
+    become an ordinary topic, which nothing could come back to."""
+    with failing() as failures:
+        waiting(failures)
+        failures.delete("orders")
+        failures.delete(RETRY)
+        for topic in (RETRY, LETTERS):
+            failures.metadata(topic)
+        failures.later(60, decided=1)
+        assert failures.eventually(RETRY, 1)[0].value == b"v"
+        assert failures.nack("billing", RETRY, 0) == 0
+        assert failures.eventually(LETTERS, 1)[0].value == b"v"
+
+
+def test_a_retry_topic_made_by_hand_is_one() -> None:
+    with failing() as failures:
+        failures.policy("orders", partitions=3)
+        assert failures.create(RETRY) in (0, ErrorCode.INVALID_PARTITIONS)
+        failures.put("orders", b"v", partition=2)
+        assert failures.nack("billing", "orders", 0, partition=2) == 0
+        failures.later(60, decided=1)
+        failures.eventually(RETRY, 1, partition=2)
+
+
+def test_a_shared_dead_letter_topic_with_fewer_partitions_that_is_deleted() -> None:
+    with failing() as failures:
+        assert failures.create("letters", partitions=2) == 0
+        failures.policy("orders", 3, retry_max_attempts="0", dead_letter_topic="letters")
+        for partition in range(3):
+            failures.put("orders", b"%d" % partition, b"next", partition=partition)
+            assert failures.nack("billing", "orders", 0, partition=partition) == 0
+        assert sorted(each.value or b"" for each in failures.eventually("letters", 2)) == [b"0", b"2"]
+        failures.eventually("letters", 1, partition=1)
+        failures.delete("letters")
+        assert failures.nack("billing", "orders", 1, partition=2) == 0
+        wait(lambda: "letters" in failures.topics())
+        everywhere = [failures.letters("letters", p) for p in range(failures.topics()["letters"])]
+        wait(lambda: sum(len(failures.letters("letters", p)) for p in range(len(everywhere))) == 1)
+
+
+def test_partition_numbers_the_topics_do_not_have() -> None:
+    with failing() as failures:
+        failures.policy("orders")
+        assert failures.metadata(RETRY) == 0
+        assert failures.put(RETRY, b"v", partition=5) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert failures.nack("billing", "orders", 0, partition=5) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
