@@ -62,12 +62,15 @@ class Policies:
 
         def asked(ctx: RetryContext) -> RetryDecision | None:
             try:
-                answer = guard.call(lambda ctx: _listed(policy.decide(ctx)), ctx)
+                answer = guard.call(lambda ctx: listed(policy.decide(ctx)), ctx)
             except ComponentFault:
                 return None
-            nonsense = self._nonsense(answer, role, settings)
-            if nonsense is not None:
-                guard.fault(f"{nonsense} (group={role.group})", ctx)
+            wrong = nonsense(answer)
+            to = answer.topic if wrong is None and isinstance(answer, DeadLetter) else None
+            if to is not None and self._anew(to, role, settings):
+                wrong = f"it answered DeadLetter to {to}, where the record would begin anew"
+            if wrong is not None:
+                guard.fault(f"{wrong} (group={role.group})", ctx)
                 return None
             return answer
 
@@ -83,35 +86,34 @@ class Policies:
             )  # fmt: skip
         return DeadLetter()
 
-    def _nonsense(self, answer: object, role: Role, settings: RetrySettings) -> str | None:
-        """What is wrong with an answer, if anything."""
-        match answer:
-            case Discard():
-                return None
-            case Retry():
-                delay: object = answer.delay_ms  # as it came: who wrote it may not use a type checker
-                if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
-                    return f"it answered Retry({delay!r:.100}), which is no number of milliseconds"
-                return None
-            case DeadLetter():
-                return self._bad_topic(answer.topic, role, settings) or _bad_headers(answer.headers)
-        return f"it answered {answer!r:.100}, which is none of Retry, DeadLetter, Discard"
-
-    def _bad_topic(self, topic: object, role: Role, settings: RetrySettings) -> str | None:
-        if topic is None:
-            return None
-        if not isinstance(topic, str) or not _legal(topic):
-            return f"it answered DeadLetter to {topic!r:.300}, which is no name of a topic"
+    def _anew(self, topic: str, role: Role, settings: RetrySettings) -> bool:
+        """Whether a dead letter in ``topic`` would be a failed record again, without an end."""
         known = self._image().topics.get(topic)
         its_role = None if known is None else role_of(known)
-        if topic in (role.origin, settings.retry_topic) or (
+        return topic in (role.origin, settings.retry_topic) or (
             its_role is not None and its_role.kind is RoleKind.RETRY
-        ):
-            return f"it answered DeadLetter to {topic}, where the record would begin anew"
-        return None
+        )
 
 
-def _listed(answer: object) -> RetryDecision:
+def nonsense(answer: object) -> str | None:
+    """What is wrong with a policy's answer, if anything."""
+    match answer:
+        case Discard():
+            return None
+        case Retry():
+            delay: object = answer.delay_ms  # as it came: who wrote it may not use a type checker
+            if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
+                return f"it answered Retry({delay!r:.100}), which is no number of milliseconds"
+            return None
+        case DeadLetter():
+            topic: object = answer.topic
+            if topic is not None and not _legal(topic):
+                return f"it answered DeadLetter to {topic!r:.300}, which is no name of a topic"
+            return _bad_headers(answer.headers)
+    return f"it answered {answer!r:.100}, which is none of Retry, DeadLetter, Discard"
+
+
+def listed(answer: object) -> RetryDecision:
     """The answer with what may be lazy in it made now, where failures are caught."""
     if isinstance(answer, DeadLetter):
         return DeadLetter(answer.topic, tuple(answer.headers))
@@ -121,7 +123,9 @@ def _listed(answer: object) -> RetryDecision:
     return answer  # type: ignore[return-value]  # looked at by who asked
 
 
-def _legal(topic: str) -> bool:
+def _legal(topic: object) -> bool:
+    if not isinstance(topic, str):
+        return False
     try:
         names.check(topic)
     except KafkaError:

@@ -35,6 +35,8 @@ FIRST_PARTY = {
     "interceptors": "pykbroker_interceptors",
     "policies": "pykbroker_policies",
     "events": "pykbroker_events",
+    "retries": "pykbroker_retries",
+    "alerts": "pykbroker_alerts:Alerts",
 }
 """pykbroker's own plugins, as their entry points say it: ``module`` or ``module:Class``."""
 UNBLOCKABLE = ("partitioners", "exchanges")

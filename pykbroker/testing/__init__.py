@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from pykbroker.testing.kits import check_interceptor as check_interceptor
     from pykbroker.testing.kits import check_partitioner as check_partitioner
     from pykbroker.testing.kits import check_plugin as check_plugin
+    from pykbroker.testing.kits import check_retry_policy as check_retry_policy
     from pykbroker.testing.kits import check_service as check_service
     from pykbroker.testing.kits import check_topic_policy as check_topic_policy
     from pykbroker.testing.kits import check_validator as check_validator
+    from pykbroker.testing.kits import retry_context as retry_context
     from pykbroker.testing.process import BrokerProcess as BrokerProcess
     from pykbroker.testing.thread import BrokerThread as BrokerThread
 
@@ -43,9 +45,11 @@ _KITS = (
     "check_interceptor",
     "check_partitioner",
     "check_plugin",
+    "check_retry_policy",
     "check_service",
     "check_topic_policy",
     "check_validator",
+    "retry_context",
 )
 __all__ = [
     "BrokerProcess",
@@ -57,9 +61,11 @@ __all__ = [
     "check_interceptor",
     "check_partitioner",
     "check_plugin",
+    "check_retry_policy",
     "check_service",
     "check_topic_policy",
     "check_validator",
+    "retry_context",
 ]
 
 _HOME = {

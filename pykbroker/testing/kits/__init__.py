@@ -31,6 +31,7 @@ from pykbroker.components import (
     INTERCEPTOR,
     KINDS,
     PARTITIONER,
+    RETRY_POLICY,
     SERVICE,
     TOPIC_POLICY,
     VALIDATOR,
@@ -46,6 +47,7 @@ from pykbroker.testing.kits._others import (
     check_topic_policy,
 )
 from pykbroker.testing.kits._partitioner import check_partitioner
+from pykbroker.testing.kits._retry import check_retry_policy, retry_context
 
 __all__ = [
     "KitFailure",
@@ -55,9 +57,11 @@ __all__ = [
     "check_interceptor",
     "check_partitioner",
     "check_plugin",
+    "check_retry_policy",
     "check_service",
     "check_topic_policy",
     "check_validator",
+    "retry_context",
 ]
 
 _KITS: Mapping[str, Callable[..., None]] = {
@@ -65,6 +69,7 @@ _KITS: Mapping[str, Callable[..., None]] = {
     EXCHANGE_TYPE.name: check_exchange_type,
     VALIDATOR.name: check_validator,
     INTERCEPTOR.name: check_interceptor,
+    RETRY_POLICY.name: check_retry_policy,
     TOPIC_POLICY.name: check_topic_policy,
     CONFIG_POLICY.name: check_config_policy,
     SERVICE.name: check_service,

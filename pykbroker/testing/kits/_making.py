@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
-from pykbroker.components import BuildContext, Component, ComponentKind, Settings
+from pykbroker.components import RETRY_POLICY, BuildContext, Component, ComponentKind, Settings
 from pykbroker.config import ConfigError
 from pykbroker.config.setting import Value
 from pykbroker.plugins import registry
@@ -22,6 +22,7 @@ Make = Component[T] | Callable[[], T]
 Values = Mapping[str, object]
 
 TOPIC = "kit-topic"
+GROUP = "kit-group"
 NOW_MS = 1_700_000_000_000
 SLOW_S = 0.1
 """What a broker's watchdog takes for holding it up."""
@@ -62,6 +63,7 @@ def _from_component(
         settings=component_settings(kind, component, given),
         time_ms=lambda: NOW_MS,
         random=random.Random(0),
+        group=GROUP if kind.name == RETRY_POLICY.name else None,
     )
     return call(f"the factory of {component.name}", component.factory, ctx)
 
