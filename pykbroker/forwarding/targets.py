@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pykbroker.catalog.image import HIDDEN_PREFIX
 from pykbroker.components import PARTITIONER, PartitionContext
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordsAppended
@@ -210,7 +211,8 @@ class LocalTargets:
         partition = self._partition(target)
         header = read_header(batch)
         appended = partition.append_as_leader(batch, (header,), now_ms=now_ms, internal=True)
-        if self._on_appended is not None:
+        # What is on its way through logs that nobody sees is no news.
+        if self._on_appended is not None and not partition.topic.startswith(HIDDEN_PREFIX):
             self._on_appended(
                 RecordsAppended(
                     topic=partition.topic,

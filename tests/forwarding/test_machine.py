@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -18,19 +19,27 @@ from pykbroker.coordinator.shard_log import MemoryLog, NewRecord, StoredRecord
 from pykbroker.forwarding import plan as form
 from pykbroker.forwarding.copying import Copier, Source, provenance
 from pykbroker.forwarding.executing import Executor, already_there
-from pykbroker.forwarding.machine import Answer, ForwardMachine
+from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
 from pykbroker.forwarding.shards import ForwardShard
 from tests.forwarding.world import FACE, Crash, MemoryTargets, by_offset, place, source
 
 INGRESS = Place(b"i" * 16, 0)
 TARGETS = [place(1), place(2), place(2, 1)]
+ELSEWHERE = place(5)
+SOURCES = {None: FACE, ELSEWHERE: "elsewhere", place(6): "far"}
+"""Logs that records are moved from, and what copies say of them."""
 DEAD_LETTERS = place(9)
 NEARLY_WRAPPED = 2**31 - 5
 
 
+EXTRAS = st.dictionaries(st.sampled_from([b"", b"a", b"ab"]), st.none() | st.binary(max_size=3), max_size=3)
+
+
 class Forwarder(RuleBasedStateMachine):
     """One lane whose broker may crash at any append; ``due`` is what must be where, in order."""
+
+    due: dict[Place, list[tuple[str, int]]]
 
     @initialize(
         first_sequence=st.sampled_from([0, NEARLY_WRAPPED]), max_bytes=st.sampled_from([150, 1 << 20])
@@ -38,7 +47,10 @@ class Forwarder(RuleBasedStateMachine):
     def begin(self, first_sequence: int, max_bytes: int) -> None:
         self.log = MemoryLog()
         self.port = MemoryTargets(max_bytes=max_bytes)
-        self.due: dict[Place, list[int]] = defaultdict(list)
+        self.due = defaultdict(list)
+        self.left: dict[tuple[Place, Place | None], set[int]] = defaultdict(set)
+        self.ends: dict[Place | None, int] = defaultdict(int)
+        self.extras: dict[bytes, bytes] = {}
         self.start()
         lane = trio.run(
             self.ask, partial(ForwardMachine.open, ingress=INGRESS, producer_id=7, position=0, leader_epoch=0)
@@ -72,27 +84,59 @@ class Forwarder(RuleBasedStateMachine):
     def plans(self) -> dict[int, Plan]:
         return self.shard.machine.lanes[INGRESS].plans
 
-    @rule(data=st.data(), count=st.integers(1, 8))
-    def plan(self, data: st.DataObject, count: int) -> None:
-        first = self.lane.position
+    @rule(data=st.data(), count=st.integers(0, 8), extras=EXTRAS)
+    def plan(self, data: st.DataObject, count: int, extras: dict[bytes, bytes | None]) -> None:
+        """Of all that came to the sources, some is moved, in any order, some stays until later."""
         routes = []
-        for target in TARGETS:
-            offsets = data.draw(st.sets(st.integers(first, first + count - 1)))
-            if offsets and target not in self.port.gone:
-                routes.append(Route(target, tuple(sorted(offsets)), len(self.port.logs[target])))
-                self.due[target] += sorted(offsets)
+        for origin, face in SOURCES.items():
+            begin, self.ends[origin] = self.ends[origin], self.ends[origin] + count
+            for target in TARGETS:
+                left = self.left[target, origin]
+                left |= set(range(begin, self.ends[origin]))
+                offsets = data.draw(st.lists(st.sampled_from(sorted(left)), unique=True)) if left else []
+                if offsets and target not in self.port.gone:
+                    note = data.draw(st.sampled_from([b"", b"note"]))
+                    end = len(self.port.logs[target])
+                    routes.append(Route(target, tuple(offsets), end, source=origin, note=note))
+                    self.due[target] += [(face, offset) for offset in offsets]
+                    left -= set(offsets)
+        self.decide(self.lane.position + count, routes, extras)
+
+    def decide(self, position: int, routes: list[Route], extras: dict[bytes, bytes | None]) -> None:
         done, self.done = self.done, []
         for slot in done:
             self.executed.pop(slot, None)
         decide = partial(
             ForwardMachine.plan,
             ingress=INGRESS,
-            next_offset=first + count,
+            next_offset=position,
             leader_epoch=0,
             routes=routes,
             done=done,
+            extras=tuple(extras.items()),
         )
         trio.run(self.ask, decide)
+        for name, value in extras.items():
+            if value is None:
+                self.extras.pop(name, None)
+            else:
+                self.extras[name] = value
+
+    @rule(extras=EXTRAS)
+    def remember(self, extras: dict[bytes, bytes | None]) -> None:
+        """Small values, and nothing to move."""
+        self.decide(self.lane.position, [], extras)
+
+    @precondition(lambda self: not any(self.executed.values()) and len(self.plans) > 1)
+    @rule()
+    def merge(self) -> None:
+        waiting = {
+            slot: {move.name for move in plan.moves}
+            for slot, plan in self.plans.items()
+            if slot not in self.done and plan.moves
+        }
+        if len(waiting) > 1:
+            trio.run(self.ask, partial(ForwardMachine.merge, ingress=INGRESS, waiting=waiting))
 
     def next_move(self) -> tuple[Plan, Move] | None:
         """Of some target, the first that is not executed yet."""
@@ -114,7 +158,7 @@ class Forwarder(RuleBasedStateMachine):
         self.note(plan.slot, move)
 
     def run_move(self, move: Move) -> None:
-        copier = Copier(provenance(FACE, 0))
+        copier = Copier(provenance(SOURCES[move.source], 0))
 
         def suffix(move: Move, index: int, record: Source) -> bytes:
             return copier.suffix(record)
@@ -171,7 +215,8 @@ class Forwarder(RuleBasedStateMachine):
     def refuse(self, plan: Plan, move: Move, refused: set[int]) -> None:
         keep = [offset for offset in move.offsets if offset not in refused]
         offsets = tuple(sorted(refused))
-        instead = [Route(DEAD_LETTERS, offsets, len(self.port.logs[DEAD_LETTERS]))]
+        end, face = len(self.port.logs[DEAD_LETTERS]), SOURCES[move.source]
+        instead = [Route(DEAD_LETTERS, offsets, end, source=move.source, note=b"dead")]
         before = {each.name for each in plan.moves}
         decide = partial(
             ForwardMachine.amend, ingress=INGRESS, slot=plan.slot, name=move.name, keep=keep, instead=instead
@@ -180,8 +225,8 @@ class Forwarder(RuleBasedStateMachine):
         assert isinstance(amended, Plan)
         assert len({each.name for each in amended.moves} - before) == 1
         for offset in offsets:
-            self.due[move.target].remove(offset)
-        self.due[DEAD_LETTERS] += offsets
+            self.due[move.target].remove((face, offset))
+            self.due[DEAD_LETTERS].append((face, offset))
 
     @rule()
     def forget_producers(self) -> None:
@@ -194,10 +239,14 @@ class Forwarder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_doubled(self) -> None:
-        for target, log in self.port.logs.items():
-            offsets = [copy.offset for copy in log]
-            if target != DEAD_LETTERS:
-                assert offsets == sorted(set(offsets)), target
+        for target in TARGETS:
+            copies = self.port.copies(target)
+            assert len(copies) == len(set(copies)), target
+
+    @invariant()
+    def small_values_are_what_was_decided_last(self) -> None:
+        if hasattr(self, "shard"):
+            assert self.shard.machine.lanes[INGRESS].extras == self.extras
 
     def teardown(self) -> None:
         if not hasattr(self, "port"):
@@ -207,9 +256,9 @@ class Forwarder(RuleBasedStateMachine):
             self.execute()
         for target, offsets in self.due.items():
             if target == DEAD_LETTERS:
-                assert sorted(self.port.offsets(target)) == sorted(offsets)
+                assert sorted(self.port.copies(target)) == sorted(offsets)
             elif target not in self.port.gone:
-                assert self.port.offsets(target) == offsets
+                assert self.port.copies(target) == offsets
         for plan in self.plans.values():
             assert plan.slot in self.done
 
@@ -231,11 +280,14 @@ async def test_slots_are_used_again_and_a_lane_that_is_gone_leaves_nothing() -> 
     done: list[int] = []
     for number in range(50):
         routes = [Route(TARGETS[0], (number,), 0)]
-        plan = await ask(lambda token: machine.plan(INGRESS, number + 1, 0, routes, done, token))  # noqa: B023
+        extras = [(b"name", b"%d" % number)]
+        plan = await ask(
+            lambda token: machine.plan(INGRESS, number + 1, 0, routes, done, token, extras)  # noqa: B023
+        )
         assert isinstance(plan, Plan)
         done = [plan.slot]
     log.compact()
-    assert len(log.records) <= 4
+    assert len(log.records) <= 5
     await ask(lambda token: machine.forget(INGRESS, token))
     log.compact()
     assert not machine.lanes
@@ -247,3 +299,48 @@ async def test_what_cannot_be_read_is_passed_over() -> None:
     machine.apply(StoredRecord(0, b"?", b""))
     machine.apply(StoredRecord(1, form.lane_key(INGRESS), b"\xff"))
     assert not machine.lanes
+
+
+def test_what_an_ingress_log_has_lost_is_cut_out_of_plans_and_other_sources_stay() -> None:
+    machine = ForwardMachine()
+    moves = (
+        Move(target=TARGETS[0], offsets=(12, 3, 10), since=0, base_sequence=0),
+        Move(target=TARGETS[1], offsets=(11,), since=0, base_sequence=0),
+        Move(target=TARGETS[1], offsets=(99, 7), since=0, base_sequence=1, source=ELSEWHERE),
+    )
+    whole = Plan(slot=0, first_offset=10, next_offset=13, moves=moves)
+    gone = Plan(slot=1, first_offset=13, next_offset=14, moves=moves[1:2])
+    machine.lanes[INGRESS] = Lane(LaneValue(7, 0, 14, 0), {0: whole, 1: gone})
+    for record in machine.restart(INGRESS, 10, 1, 0).records:
+        machine.apply(StoredRecord(0, record.key, record.value))
+    lane = machine.lanes[INGRESS]
+    assert lane.value == LaneValue(7, 0, 10, 1)
+    (left,) = lane.plans.values()
+    assert left.moves == (replace(moves[0], offsets=(3,)), moves[2])
+    assert (left.first_offset, left.next_offset) == (10, 10)
+
+
+def test_merging_joins_moves_of_one_source_and_note_only() -> None:
+    def move(base: int, offset: int, source: Place | None = None, note: bytes = b"") -> Move:
+        return Move(
+            target=TARGETS[0], offsets=(offset,), since=base, base_sequence=base, source=source, note=note
+        )
+
+    kinds = [
+        move(0, 5),
+        move(1, 2),
+        move(2, 2),
+        move(3, 3, ELSEWHERE),
+        move(4, 1, ELSEWHERE),
+        move(5, 0, note=b"n"),
+    ]
+    machine = ForwardMachine()
+    plans = {
+        slot: Plan(slot=slot, first_offset=slot, next_offset=slot + 1, moves=(each,))
+        for slot, each in enumerate(kinds)
+    }
+    machine.lanes[INGRESS] = Lane(LaneValue(7, 0, 6, 0), plans, {TARGETS[0]: 6})
+    ((_, merged),) = machine.merge(INGRESS, {slot: {plans[slot].moves[0].name} for slot in plans}, 0).replies
+    assert isinstance(merged, Plan)
+    assert [each.offsets for each in merged.moves] == [(5, 2), (2,), (3, 1), (0,)]
+    assert [each.base_sequence for each in merged.moves] == [0, 2, 3, 5]

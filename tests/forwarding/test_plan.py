@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,28 +14,48 @@ from pykbroker.forwarding.plan import Key, LaneValue, Move, Place, Plan, PlanErr
 PLACES = st.builds(Place, st.binary(min_size=16, max_size=16), st.integers(0, 2**31 - 1))
 
 
+OFFSETS = st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True)
+RUNS = st.builds(
+    lambda first, count: list(range(first, first + count)), st.integers(0, 2**40), st.integers(1, 300)
+)
+MOVES = st.builds(
+    Move,
+    target=PLACES,
+    offsets=st.lists(st.one_of(OFFSETS, RUNS), min_size=1, max_size=4).map(lambda each: tuple(chain(*each))),
+    since=st.integers(0, 2**40),
+    base_sequence=st.integers(0, 2**31 - 1),
+    source=st.none() | PLACES,
+    note=st.binary(max_size=50),
+)
+"""Offsets in any order, also more than once."""
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    first, length = draw(st.integers(0, 2**40)), draw(st.integers(1, 300))
-    offsets = st.sets(st.integers(first, first + length - 1), min_size=1).map(lambda s: tuple(sorted(s)))
-    moves = st.builds(
-        Move,
-        target=PLACES,
-        offsets=offsets,
-        since=st.integers(0, 2**40),
-        base_sequence=st.integers(0, 2**31 - 1),
-    )
+    first, length = draw(st.integers(0, 2**40)), draw(st.integers(0, 300))
     return Plan(
         slot=draw(st.integers(0, 1000)),
         first_offset=first,
         next_offset=first + length,
-        moves=tuple(draw(st.lists(moves, max_size=4))),
+        moves=tuple(draw(st.lists(MOVES, max_size=4))),
     )
 
 
 @given(plans())
 def test_a_plan_comes_back(plan: Plan) -> None:
     assert form.decode_plan(plan.slot, form.encode_plan(plan)) == plan
+
+
+def test_plans_of_before_sources_and_notes_are_read() -> None:
+    """Version 0: place, base sequence, since, runs."""
+    data = bytes([0, 20, 12, 2]) + b"t" * 16 + bytes([0, 0, 0, 1, 14, 8, 4, 0, 4, 2, 2])
+    move = Move(target=Place(b"t" * 16, 1), offsets=(10, 11, 13), since=4, base_sequence=7)
+    assert form.decode_plan(3, data) == Plan(slot=3, first_offset=10, next_offset=16, moves=(move,))
+
+
+def test_a_run_that_no_plan_has_is_refused() -> None:
+    with pytest.raises(PlanError, match="offsets"):
+        form.decode_plan(0, bytes([1, 0, 0, 2]) + bytes(20) + bytes([0, 0, 0, 2, 0]) + b"\xfe" * 4 + b"\x0f")
 
 
 def test_a_fanout_takes_as_many_bytes_however_many_records_it_has() -> None:

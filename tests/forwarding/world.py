@@ -37,6 +37,7 @@ def source(offset: int, *, key: bytes | None = None, value: bytes | None = b"v")
 class Copy:
     """A record in a target: where it comes from, and the sequence that it was appended with."""
 
+    face: str
     offset: int
     sequence: int
     producer_id: int
@@ -98,9 +99,9 @@ class MemoryTargets:
             (value,) = (value for name, value in record.headers if name == ROUTED_FROM)
             assert value is not None
             face, partition, offset = value.decode().split("/")
-            assert (face, partition) == (FACE, "0")
+            assert partition == "0"
             sequence = (header.base_sequence + index) & 0x7FFF_FFFF
-            self.logs[target].append(Copy(int(offset), sequence, header.producer_id))
+            self.logs[target].append(Copy(face, int(offset), sequence, header.producer_id))
 
     def settled(self, target: Place, offset: int) -> bool:
         return True
@@ -115,6 +116,10 @@ class MemoryTargets:
     def offsets(self, target: Place) -> list[int]:
         """Where the copies in a target come from, in order."""
         return [copy.offset for copy in self.logs[target]]
+
+    def copies(self, target: Place) -> list[tuple[str, int]]:
+        """Where the copies in a target come from, in order, with the faces of the logs."""
+        return [(copy.face, copy.offset) for copy in self.logs[target]]
 
 
 def by_offset(records: Iterable[Source]) -> dict[int, Source]:
