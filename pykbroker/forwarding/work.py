@@ -90,6 +90,7 @@ class Work(Protocol):
 
     async def planned(self, step: Step, plan: Plan) -> None:
         """The step is durable; nothing of it is moved yet.  Not called again after a crash."""
+        return
 
     async def read(self, source: Place | None, offsets: Sequence[int]) -> Records:
         """Records to be moved, at offsets in any order.  What is lost is left out.
@@ -121,3 +122,4 @@ class Work(Protocol):
 
     async def amended(self, move: Move, refused: Mapping[int, str], instead: Sequence[Route]) -> None:
         """What :meth:`refused` answered is durable; nothing of it is moved yet."""
+        return
