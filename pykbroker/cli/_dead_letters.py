@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pykbroker.cli._errors import Failed
-from pykbroker.cli._letters import Filter, Letter, Place, Range, Ranges, parse_settled
+from pykbroker.cli._letters import Filter, Letter, Place, Range, Ranges, parse_settled, settled_pages
 from pykbroker.cli._progress import CountProgress
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ async def dead_letters(client: Client, topic: str) -> DeadLetters:
         )
     if found.error_code:
         raise Failed(f"{topic}: {ErrorCode(found.error_code).name}")
-    has = (await settings(client, [topic], ROLE, SETTLED)).get(topic, {})
-    settled = parse_settled(has.get(SETTLED, ""))
+    has = (await settings(client, [topic], ROLE)).get(topic, {})
+    settled = await settled_letters(client, topic)
     partitions = [
         Partition(
             index=index,
@@ -94,6 +94,16 @@ async def dead_letters(client: Client, topic: str) -> DeadLetters:
         for index in sorted(each.partition_index for each in found.partitions)
     ]
     return DeadLetters(topic=topic, role=Role.parse(has.get(ROLE, "")), partitions=partitions)
+
+
+async def settled_letters(client: Client, topic: str) -> dict[int, Ranges]:
+    """By partition, what was replayed or purged."""
+    text = (await settings(client, [topic], SETTLED)).get(topic, {}).get(SETTLED, "")
+    names = [f"{SETTLED}.{number}" for number in range(settled_pages(text))]
+    if not names:
+        return parse_settled([text])
+    pages = (await settings(client, [topic], *names)).get(topic, {})
+    return parse_settled(pages.get(name, "") for name in names)
 
 
 async def letters(

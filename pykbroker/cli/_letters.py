@@ -222,9 +222,20 @@ class Ranges:
         return total
 
 
-def parse_settled(text: str) -> dict[int, Ranges]:
-    """By partition, from the setting that lists what was replayed or purged."""
-    return {int(partition): Ranges(ranges) for partition, ranges in json.loads(text or "{}").items()}
+def settled_pages(text: str) -> int:
+    """In how many more settings the ranges are, where one is too short; 0: they are in this one."""
+    pages = json.loads(text or "{}").get("pages", 0)
+    assert isinstance(pages, int)
+    return pages
+
+
+def parse_settled(texts: Iterable[str]) -> dict[int, Ranges]:
+    """By partition, from the settings that list what was replayed or purged."""
+    ranges: dict[int, list[Sequence[int] | int]] = {}
+    for text in texts:
+        for partition, some in json.loads(text or "{}").items():
+            ranges.setdefault(int(partition), []).extend(some)
+    return {partition: Ranges(some) for partition, some in ranges.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

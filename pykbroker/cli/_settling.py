@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pykbroker.cli import _dead_letters, _reading
-from pykbroker.cli._dead_letters import SETTLED, Chosen, roles, settings
+from pykbroker.cli._dead_letters import Chosen, roles, settings
 from pykbroker.cli._errors import Failed
-from pykbroker.cli._letters import Filter, Piece, Place, parse_settled, pieces
+from pykbroker.cli._letters import Filter, Piece, Place, pieces
 from pykbroker.cli._progress import CountProgress
 
 if TYPE_CHECKING:
@@ -183,9 +183,7 @@ async def _wait_settled(client: Client, chosen: Sequence[Chosen]) -> bool:
 
 
 async def _is_settled(client: Client, chosen: Chosen) -> bool:
-    topic = chosen.found.topic
-    has = (await settings(client, [topic], SETTLED)).get(topic, {})
-    settled = parse_settled(has.get(SETTLED, ""))
+    settled = await _dead_letters.settled_letters(client, chosen.found.topic)
     return all(
         partition in settled and settled[partition].covers(ranges)
         for partition, ranges in chosen.ranges.items()

@@ -19,7 +19,9 @@ from pykbroker.cli._letters import (
     parse_age,
     parse_settled,
     pieces,
+    settled_pages,
 )
+from pykbroker.delivery import letters
 
 
 def letter(*headers: tuple[str, bytes | None], timestamp: int = 0) -> Letter:
@@ -128,9 +130,19 @@ def test_ranges_are_a_set_of_offsets(drawn: list[tuple[int, int]]) -> None:
 
 
 def test_settled_letters_are_read_from_a_setting() -> None:
-    found = parse_settled('{"0": [[3, 5], 9], "12": []}')
+    found = parse_settled(['{"0": [[3, 5], 9], "12": []}'])
     assert {partition: list(ranges) for partition, ranges in found.items()} == {0: [(3, 5), (9, 9)], 12: []}
-    assert parse_settled("") == {}
+    assert parse_settled([""]) == {}
+
+
+def test_settled_letters_come_in_pages_where_they_are_many() -> None:
+    settled = {0: tuple((first, first + 1) for first in range(0, 900, 3)), 2: ((5, 5),)}
+    described = dict(letters.described(settled, limit=500))
+    whole = described.pop(letters.SETTLED)
+    assert settled_pages(whole) == len(described) > 5
+    assert settled_pages('{"0":[1]}') == settled_pages("") == 0
+    found = parse_settled(described[f"{letters.SETTLED}.{number}"] for number in range(len(described)))
+    assert {partition: tuple(ranges) for partition, ranges in found.items()} == settled
 
 
 @given(
