@@ -89,8 +89,9 @@ def test_reading_never_fails_and_believes_only_this_role(came: list[Header]) -> 
     last = dict(came)
     ours = last.get("pykbroker-source") == b"orders/3/17" and last.get("pykbroker-group") == b"billing"
     assert (found.origin is not None) == ours
-    assert found.attempt == (2 if ours and last.get("pykbroker-attempt") == b"2" else 0) or found.attempt > 2
-    assert (found.first_failure_ms is None) <= (found.last_failure_ms is None or found.attempt > 0)
+    assert 0 <= found.attempt < 2**31
+    assert ours or found.attempt == 0
+    assert found.attempt or found.first_failure_ms is None
 
 
 @pytest.mark.parametrize(
