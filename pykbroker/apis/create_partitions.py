@@ -1,12 +1,14 @@
 """CreatePartitions, versions 0 to 3: more partitions for a topic, never fewer.
 
-The versions differ only in how they are encoded.
+The versions differ only in how they are encoded.  Retry and dead-letter topics grow with the topic that
+they are made for, and never by themselves.
 """
 
 from __future__ import annotations
 
 from pykbroker.apis._registry import RequestContext, api
-from pykbroker.catalog.topics import MorePartitions, duplicates
+from pykbroker.catalog.growth import MorePartitions
+from pykbroker.catalog.topics import duplicates
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.protocol.messages.create_partitions import (
     CreatePartitionsRequest,

@@ -2,11 +2,13 @@
 
 v4 -1 for the defaults of partitions and replicas; v5 the answer describes the topic and all its
 settings (KIP-525), never null; v7 the topic id (KIP-516).  The timeout has no meaning here: the answer
-leaves when the topic is durable, which takes one sync.
+leaves when the topic is durable, which takes one sync.  A name that is a retry or dead-letter topic's has
+both made, with as many partitions as the topic that they are for, whatever number was asked for.
 """
 
 from __future__ import annotations
 
+from pykbroker.apis._delivery import known_groups
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog.exchanges import described_overrides
 from pykbroker.catalog.image import Topic
@@ -33,7 +35,10 @@ async def handle(ctx: RequestContext, request: CreateTopicsRequest) -> CreateTop
     refusal = KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
     answers = [_refused(name, refusal) for name in twice]
     wanted = [_wanted(topic) for topic in request.topics if topic.name not in twice]
-    results = await ctx.services.topics.create(wanted, validate_only=request.validate_only)
+    known = await known_groups(ctx, [new.name for new in wanted])
+    results = await ctx.services.topics.create(
+        wanted, validate_only=request.validate_only, known_groups=known
+    )
     for new, result in zip(wanted, results, strict=True):
         if isinstance(result, KafkaError):
             answers.append(_refused(new.name, result))

@@ -1,7 +1,8 @@
 """DeleteTopics, versions 1 to 6.
 
 v5 error messages; v6 topics by name or id (KIP-516).  Where we differ on purpose: internal topics are
-refused with INVALID_TOPIC_EXCEPTION; Apache Kafka 4.3.1 deletes ``__consumer_offsets`` when asked.
+refused with INVALID_TOPIC_EXCEPTION; Apache Kafka 4.3.1 deletes ``__consumer_offsets`` when asked.  What
+waits for a retry topic that is deleted stays; what waits for a topic that delays goes with it.
 """
 
 from __future__ import annotations

@@ -5,12 +5,15 @@
   protocol type and may have no protocol name, 8 (KIP-800) carries a reason, 9 (KIP-814) may tell a
   restarted static leader to skip the assignment.
 - The answer waits until the generation begins.
+- A consumer group that has a retry policy on a topic to which it subscribes finds its retry topic made.
 """
 
 from __future__ import annotations
 
+from pykbroker.apis._delivery import delivery_topics
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.groups import subscription
 from pykbroker.groups.messages import Join, Joined, Protocol
 from pykbroker.protocol.messages.join_group import (
     JoinGroupRequest,
@@ -43,9 +46,20 @@ async def handle(ctx: RequestContext, request: JoinGroupRequest) -> JoinGroupRes
         can_skip_assignment=ctx.version >= 9,
     )
     try:
+        await _prepare(ctx, join)
         return _answer(ctx, await ctx.services.groups.join(join))
     except KafkaError as error:
         return failed(ctx, request, error.code)
+
+
+async def _prepare(ctx: RequestContext, join: Join) -> None:
+    """Make what the group needs for its failures on the topics that this member subscribes to."""
+    delivery = delivery_topics(ctx)
+    if delivery is None or join.protocol_type != subscription.CONSUMER or not join.group_id:
+        return
+    topics = subscription.all_topics(protocol.metadata for protocol in join.protocols)
+    if topics:
+        await delivery.prepare(join.group_id, topics)
 
 
 def _answer(ctx: RequestContext, joined: Joined) -> JoinGroupResponse:

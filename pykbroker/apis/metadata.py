@@ -8,13 +8,15 @@ A topic that is created because somebody asked for it is answered with UNKNOWN_T
 one time, as Apache Kafka does; it exists when the answer arrives.  Where we differ: why a name cannot
 be created (INVALID_TOPIC_EXCEPTION for names that collide) is said, Kafka leaves the client to retry.
 Clients are told the endpoints of the listener that they came by; a broker without one is left out, and
-so is the leader of its partitions.
+so is the leader of its partitions.  Retry and dead-letter topics are made when their name is asked for,
+also where ``auto.create.topics.enable`` is off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from pykbroker.apis._delivery import known_groups
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog import names
 from pykbroker.catalog.image import INTERNAL, Image, PartitionState, Topic
@@ -84,13 +86,27 @@ async def _create_missing(
 ) -> dict[str, ErrorCode]:
     """Create what may be created; the codes to answer for names that could not be."""
     catalog = ctx.services.catalog
-    if not (request.allow_auto_topic_creation and catalog.broker_config.auto_create_topics_enable):
+    if not request.allow_auto_topic_creation:
         return {}
     missing = {topic.name for topic in wanted if topic.name is not None} - catalog.image.topics.keys()
     if not missing:
         return {}
-    results = await ctx.services.topics.auto_create(sorted(missing))
+    try:
+        known = await known_groups(ctx, missing)
+    except KafkaError as error:
+        return dict.fromkeys(missing, error.code)
+    if not catalog.broker_config.auto_create_topics_enable:
+        missing = {name for name in missing if _is_for_failures(ctx, name, known)}
+    results = await ctx.services.topics.auto_create(sorted(missing), known_groups=known)
     return {name: error.code for name, error in results.items() if error is not None}
+
+
+def _is_for_failures(ctx: RequestContext, name: str, known: Collection[str]) -> bool:
+    """Whether this is a retry or dead-letter topic's name, which is made whatever the settings say."""
+    try:
+        return ctx.services.catalog.retrying.role_for(name, known) is not None
+    except KafkaError:
+        return True  # and refused when it is made, with these words
 
 
 def _found(

@@ -17,6 +17,9 @@ from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTo
 from pykbroker.catalog.exchanges import BindingStep
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
 from pykbroker.catalog.policies import Policies
+from pykbroker.catalog.retry_rules import RetryRules
+from pykbroker.catalog.retrying import DEAD_LETTER_TOPIC, DELIVERY_SETTINGS, ROLE
+from pykbroker.catalog.role_topics import check_dead_letters, check_target
 from pykbroker.config import (
     BrokerConfig,
     ConfigError,
@@ -133,6 +136,10 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
     broker = catalog.broker_config
     table = {**settings_of(TopicConfig), **(broker.extensions or NOTHING).topic}
     defaults = TopicConfig.from_overrides(broker, {})
+    if any(step.name == ROLE for step in alteration.steps):
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG, f"setting {ROLE} is read-only: the broker gives topics their roles"
+        )
     alteration, bindings = _without_bindings(alteration)
     values = _stepped(topic.overrides, alteration, table, defaults)
     if alteration.replace:
@@ -143,6 +150,7 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         check_topic_overrides(broker, values, before=topic.overrides)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
+    check_dead_letters(RetryRules(image, broker), broker, topic.name, values, topic.overrides)
     changes: list[Change] = []
     if values != topic.overrides:
         changes.append(SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values))
@@ -178,6 +186,7 @@ def _group(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == now.values:
         return []
+    _check_target(image, values.get(DEAD_LETTER_TOPIC, ""))
     return [SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)]
 
 
@@ -195,13 +204,23 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
         for step in alteration.steps:
             _check_dynamic(step, table)
         extensions.check_values(added.broker, values, before=now.values)
+        extensions.check_names(added.names, values, before=now.values)
         effective = current.with_dynamic(default, mine)
         check_topic_overrides(effective, {})
     except ConfigError as error:
+        if error.name in DELIVERY_SETTINGS:  # as everywhere else
+            raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
         raise _refused(str(error)) from None
     if values == now.values:
         return []
+    _check_target(image, values.get(DEAD_LETTER_TOPIC, ""))
     return [SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)]
+
+
+def _check_target(image: Image, template: str) -> None:
+    """A group's or the broker's dead-letter topic, as far as it can be told now which one that is."""
+    if template.strip() and "{" not in template:
+        check_target(image, template.strip(), "", DEAD_LETTER_TOPIC)
 
 
 def check_broker_name(name: str, own: str) -> None:

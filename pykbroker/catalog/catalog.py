@@ -7,14 +7,16 @@ synchronously, before the proposal returns; handlers touch no directories.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 
-from pykbroker.catalog import ingress
 from pykbroker.catalog.changes import Change, Conflict
 from pykbroker.catalog.delta import Delta, between
 from pykbroker.catalog.exchanges import ExchangeRules
 from pykbroker.catalog.image import BROKER, Image, Topic
+from pykbroker.catalog.inheriting import inherited
+from pykbroker.catalog.retry_rules import RetryRules
 from pykbroker.config import BrokerConfig, TopicConfig
 
 __all__ = ["Catalog", "Delta", "Subscriber"]
@@ -32,6 +34,7 @@ class Catalog(abc.ABC):
         self._image = image
         self._config = config
         self._effective = self._with_altered(image)
+        self._retrying = RetryRules(image, self._effective)
         self._subscribers: list[Subscriber] = []
         self.exchange_rules = ExchangeRules()
         """What may be an exchange and be bound; the broker says."""
@@ -48,7 +51,19 @@ class Catalog(abc.ABC):
 
     def topic_config(self, topic: Topic) -> TopicConfig:
         """A topic's effective settings."""
-        return TopicConfig.from_overrides(self._effective, ingress.inherited(self._image, topic))
+        own = inherited(self._image, self.retrying.by_role, topic)
+        config = TopicConfig.from_overrides(self._effective, own)
+        if config.pykbroker_exchange_type and "{topic}" in config.pykbroker_dead_letter_topic:
+            name = config.pykbroker_dead_letter_topic.replace("{topic}", topic.name)
+            config = dataclasses.replace(config, pykbroker_dead_letter_topic=name)
+        return config
+
+    @property
+    def retrying(self) -> RetryRules:
+        """Which retry policy holds where; :mod:`pykbroker.catalog.retrying` asks it."""
+        if not self._retrying.fits(self._image, self._effective):
+            self._retrying = RetryRules(self._image, self._effective)
+        return self._retrying
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call ``subscriber`` with each delta from now on; the result ends that."""

@@ -36,10 +36,6 @@ _INGRESS_SETTINGS: Final[Mapping[str, str]] = {
     "segment.bytes": str(64 * 1024 * 1024),
 }
 
-INHERITED: Final = ("flush.messages", "flush.ms", "min.insync.replicas", "pykbroker.corruption.policy")
-"""Settings that an ingress log takes from its topic, now and when they are altered: what an
-acknowledgement promises is a matter of the topic."""
-
 
 def ingress_name(topic_id: bytes) -> str:
     """The name of the ingress topic of the topic with this id."""
@@ -77,13 +73,3 @@ def grown_with(image: Image, growth: AddPartitions) -> list[Change]:
     if found is None:
         return []
     return [AddPartitions(name=found.name, version=found.version, replicas=growth.replicas)]
-
-
-def inherited(image: Image, topic: Topic) -> Mapping[str, str]:
-    """The settings of ``topic`` as its own, with those that it takes from the topic behind it."""
-    face = face_id(topic.name)
-    behind = None if face is None else image.topic_by_id(face)
-    if behind is None:
-        return topic.overrides
-    taken = {name: behind.overrides[name] for name in INHERITED if name in behind.overrides}
-    return {**topic.overrides, **taken}

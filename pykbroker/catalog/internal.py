@@ -8,6 +8,8 @@ from pykbroker.catalog import placement
 from pykbroker.catalog.changes import CreateTopic
 from pykbroker.catalog.image import CONSUMER_OFFSETS, TRANSACTION_STATE, Image, new_topic_id
 from pykbroker.catalog.ingress import FORWARD_SETTINGS, FORWARD_TOPIC
+from pykbroker.catalog.retrying import REPLAY_TOPIC
+from pykbroker.catalog.role_topics import FLOW_SETTINGS
 from pykbroker.config import BrokerConfig
 
 
@@ -34,5 +36,7 @@ def internal_topic(config: BrokerConfig, image: Image, name: str) -> CreateTopic
         }
     elif name == FORWARD_TOPIC:
         partitions, overrides = config.pykbroker_forward_num_partitions, FORWARD_SETTINGS
+    elif name == REPLAY_TOPIC:
+        partitions, overrides = config.pykbroker_forward_num_partitions, FLOW_SETTINGS
     replicas = placement.spread(partitions, 1, image.brokers)
     return CreateTopic(name=name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)

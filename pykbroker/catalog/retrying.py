@@ -4,17 +4,21 @@ A *role* is what a retry or dead-letter topic is for: its kind, the ordinary top
 group.  A *flow* is the two hidden topics behind a retry topic, or behind one that delays; its id is
 made of the role, so that a retry topic that is made again takes over what waits, or is the id of the
 topic that delays.  Everything here is a function of an image and the broker's settings.
+
+A role has one topic at most.  It keeps its name when a template is altered: another one holds for what is
+made from then on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from pykbroker.catalog.image import HIDDEN_PREFIX, Topic, topic_id_text
+from pykbroker.catalog.image import HIDDEN_PREFIX, Topic, topic_id_bytes, topic_id_text
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
@@ -29,8 +33,10 @@ DEAD_LETTER_TOPIC: Final = "pykbroker.dead.letter.topic"
 DELAY_ENABLE: Final = "pykbroker.delay.enable"
 EXCHANGE_TYPE: Final = "pykbroker.exchange.type"
 
+DELIVERY_SETTINGS: Final = (POLICY, MAX_ATTEMPTS, DELAY_MS, MAX_DELAY_MS, RETRY_TOPIC, DEAD_LETTER_TOPIC)
+"""What topic, group and broker have under the same names."""
+
 NO_POLICY: Final = "none"
-DEFAULT_DEAD_LETTER: Final = "{topic}.{group}.dlq"
 
 DELAYED_PREFIX: Final = HIDDEN_PREFIX + "delayed_"
 HELD_PREFIX: Final = HIDDEN_PREFIX + "held_"
@@ -39,8 +45,7 @@ REPLAY_TOPIC: Final = HIDDEN_PREFIX + "replay"
 DLQ_GROUP: Final = "pykbroker.dlq"
 """The reserved group whose commits on dead-letter topics replay and purge."""
 
-_REMEMBERED: Final = 20_000
-"""Answers kept per image; clients may ask for any group."""
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class RoleKind(StrEnum):
@@ -48,6 +53,16 @@ class RoleKind(StrEnum):
 
     RETRY = "retry"
     DEAD_LETTER = "dlq"
+
+    @property
+    def setting(self) -> str:
+        """The setting with the template of such topics' names."""
+        return RETRY_TOPIC if self is RoleKind.RETRY else DEAD_LETTER_TOPIC
+
+    @property
+    def words(self) -> str:
+        """What to call such a topic."""
+        return "retry topic" if self is RoleKind.RETRY else "dead-letter topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +82,8 @@ class Role:
     def parse(cls, text: str) -> Role | None:
         """The reverse of :attr:`text`; None if it is none."""
         kind, _, rest = text.partition(":")
-        origin, colon, group = rest.partition(":")
-        if kind not in RoleKind.__members__.values() or not origin or not colon or not group:
+        origin, _, group = rest.partition(":")
+        if kind not in RoleKind.__members__.values() or not origin or not group:
             return None
         return cls(RoleKind(kind), origin, group)
 
@@ -101,7 +116,7 @@ def role_of(topic: Topic) -> Role | None:
 
 def sanitised(group: str) -> str:
     """The group's id with ``_`` for whatever the name of a topic may not have."""
-    raise NotImplementedError
+    return _UNFIT.sub("_", group)
 
 
 def retry_settings(catalog: Catalog, origin: str, group: str) -> RetrySettings:
@@ -109,22 +124,27 @@ def retry_settings(catalog: Catalog, origin: str, group: str) -> RetrySettings:
 
     Cheap to call often: answers are remembered until the image changes.
     """
-    raise NotImplementedError
+    return catalog.retrying.settings(origin, group)
 
 
 def is_dead_letter_target(catalog: Catalog, name: str) -> bool:
     """Whether dead letters go to this topic: it has the role, or some setting names it."""
-    raise NotImplementedError
+    return catalog.retrying.is_dead_letter_target(name)
 
 
 def any_policy(catalog: Catalog) -> bool:
     """Whether a policy other than "none" is set anywhere.  Remembered like the settings."""
-    raise NotImplementedError
+    return catalog.retrying.any_policy
 
 
 def flow_of(topic: Topic) -> bytes | None:
     """The id of the flow behind ``topic`` (16 bytes); None if it has none, and for hidden topics."""
-    raise NotImplementedError
+    if topic.hidden:
+        return None
+    if topic.overrides.get(DELAY_ENABLE, "").strip().lower() == "true":
+        return topic.topic_id
+    role = role_of(topic)
+    return flow_of_role(role) if role is not None and role.kind is RoleKind.RETRY else None
 
 
 def flow_of_role(role: Role) -> bytes:
@@ -144,4 +164,7 @@ def held_name(flow_id: bytes) -> str:
 
 def flow_id_of(name: str) -> bytes | None:
     """The flow to which a hidden topic of this name belongs, if any."""
-    raise NotImplementedError
+    for prefix in (DELAYED_PREFIX, HELD_PREFIX):
+        if name.startswith(prefix):
+            return topic_id_bytes(name.removeprefix(prefix))
+    return None

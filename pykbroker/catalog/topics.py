@@ -7,15 +7,15 @@ one proposal (one sync), what cannot gets its own error.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pykbroker.catalog import ingress, names, placement
+from pykbroker.catalog import ingress, names, placement, role_topics
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import (
-    AddPartitions,
     Change,
     CreateTopic,
     DeleteTopic,
@@ -23,17 +23,18 @@ from pykbroker.catalog.changes import (
     encode,
 )
 from pykbroker.catalog.draft import Draft
+from pykbroker.catalog.growth import MAX_NEW_PARTITIONS, MorePartitions, growth, too_many_partitions
 from pykbroker.catalog.image import INTERNAL, Image, Topic, new_topic_id
 from pykbroker.catalog.internal import internal_topic
 from pykbroker.catalog.policies import Policies
-from pykbroker.config import ConfigError
+from pykbroker.catalog.retry_rules import RetryRules
+from pykbroker.catalog.retrying import NO_POLICY, POLICY, Role
+from pykbroker.catalog.role_topics import check_dead_letters
+from pykbroker.config import BrokerConfig, ConfigError
 from pykbroker.config.topic import check_topic_overrides
 from pykbroker.errors import ErrorCode, KafkaError
 
 log = logging.getLogger(__name__)
-
-MAX_NEW_PARTITIONS = 10_000
-"""Kafka's ceiling for the partitions that one request may make."""
 
 CLUSTER_METADATA = "__cluster_metadata"
 """KRaft's own log; Kafka refuses a topic of this name, and so do we."""
@@ -54,15 +55,6 @@ class NewTopic:
     automatic: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MorePartitions:
-    """A topic that is to have ``count`` partitions; ``assignments`` are node ids per new one."""
-
-    name: str
-    count: int
-    assignments: Sequence[Sequence[int]] | None = None
-
-
 class TopicAdmin:
     """Topics as administrators see them.  ``policies`` must agree to what clients want to make."""
 
@@ -71,17 +63,36 @@ class TopicAdmin:
         self._policies = policies
 
     async def create(
-        self, wanted: Sequence[NewTopic], *, validate_only: bool = False
+        self,
+        wanted: Sequence[NewTopic],
+        *,
+        validate_only: bool = False,
+        known_groups: Collection[str] = (),
     ) -> list[Topic | KafkaError]:
         """Create each topic; the answer has it, or why not.
 
-        With ``validate_only`` nothing happens, and the answer says what would have.
+        With ``validate_only`` nothing happens, and the answer says what would have.  A name that is that
+        of a retry or dead-letter topic of one of the ``known_groups`` gets both topics made, with the
+        origin's partitions whatever their number is here.
         """
         total = sum(self._partition_count(new) for new in wanted)
         if total > MAX_NEW_PARTITIONS:
-            error = _too_many_partitions(total)
+            error = too_many_partitions(total)
             return [error for _ in wanted]
-        return await self._each(wanted, self._creation, validate_only=validate_only)
+        if not self._may_retry(wanted):
+            decide = functools.partial(self._creation, known=None)
+            return await self._each(wanted, decide, validate_only=validate_only)
+        decide = functools.partial(self._creation, known=known_groups)
+        # An origin has a shorter name than what is made for it, and must come first.
+        order = sorted(range(len(wanted)), key=lambda index: len(wanted[index].name))
+        results = await self._each([wanted[i] for i in order], decide, validate_only=validate_only)
+        by_index = dict(zip(order, results, strict=True))
+        return [by_index[index] for index in range(len(wanted))]
+
+    def _may_retry(self, wanted: Sequence[NewTopic]) -> bool:
+        return self._catalog.retrying.any_policy or any(
+            name == POLICY and value != NO_POLICY for new in wanted for name, value in new.overrides
+        )
 
     async def delete(self, targets: Sequence[str | bytes]) -> list[Topic | KafkaError]:
         """Delete topics by name or id; the answer has each as it was, or why it stays."""
@@ -105,7 +116,9 @@ class TopicAdmin:
         )
         return image.topics[name]
 
-    async def auto_create(self, wanted: Sequence[str]) -> dict[str, KafkaError | None]:
+    async def auto_create(
+        self, wanted: Sequence[str], *, known_groups: Collection[str] = ()
+    ) -> dict[str, KafkaError | None]:
         """Create topics that somebody asked the metadata of, with all defaults.
 
         The answer has None for those that exist now, also when another request was first.
@@ -116,7 +129,8 @@ class TopicAdmin:
                 await self.ensure_internal(name)
                 results[name] = None
         rest = [NewTopic(name=name, automatic=True) for name in wanted if name not in INTERNAL]
-        for new, result in zip(rest, await self.create(rest), strict=True):
+        created = await self.create(rest, known_groups=known_groups)
+        for new, result in zip(rest, created, strict=True):
             if isinstance(result, Topic) or result.code is ErrorCode.TOPIC_ALREADY_EXISTS:
                 results[new.name] = None
                 log.info("topic created because it was asked for: topic=%s", new.name)
@@ -163,7 +177,10 @@ class TopicAdmin:
             return len(new.assignments)
         return self._catalog.broker_config.num_partitions if new.partitions == -1 else max(new.partitions, 0)
 
-    def _creation(self, image: Image, new: NewTopic) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
+    def _creation(
+        self, image: Image, new: NewTopic, *, known: Collection[str] | None
+    ) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
+        """``known`` are the groups; None: no group has a policy anywhere."""
         names.check(new.name)
         names.check_not_reserved(new.name)
         if new.name == CLUSTER_METADATA:
@@ -176,14 +193,37 @@ class TopicAdmin:
             raise KafkaError(
                 ErrorCode.INVALID_TOPIC_EXCEPTION, f"{new.name} is made by the broker when it is needed."
             )
+        rules = RetryRules(image, self._catalog.broker_config)
+        role = None if known is None else rules.role_for(new.name, known)
+        if role is not None and known is not None:
+            return self._creation_of_pair(image, new, role, known), lambda after: after.topics[new.name]
         names.check_no_collision(new.name, image.topics)
         replicas, given = self._replicas(image, new), self._overrides(new.overrides)
         overrides, exchange = self._catalog.exchange_rules.creation(image, new.name, given)
         change = CreateTopic(name=new.name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
+        check_dead_letters(rules, self._catalog.broker_config, new.name, overrides)
         if self._policies is not None:
             asked = dataclasses.replace(change, overrides=given)  # with bindings, as the client says it
             self._policies.check_creation(asked, automatic=new.automatic)
-        return [change, *ingress.created_with(change), *exchange], lambda after: after.topics[new.name]
+        behind = [*ingress.created_with(change), *role_topics.created_with(change)]
+        return [change, *behind, *exchange], lambda after: after.topics[new.name]
+
+    def _creation_of_pair(
+        self, image: Image, new: NewTopic, role: Role, known: Collection[str]
+    ) -> list[Change]:
+        """What makes both topics of the group; the one that was asked for gets the settings asked for.
+
+        No policy of a plugin is asked: it is the broker that needs them.
+        """
+        broker = self._catalog.broker_config
+        changes, _, _ = role_topics.pair(image, broker, role.origin, role.group, known)
+        given = self._overrides(new.overrides)
+        for index, change in enumerate(changes):
+            if given and isinstance(change, CreateTopic) and change.name == new.name:
+                overrides = {**change.overrides, **given}
+                _check_overrides(broker, overrides, before=change.overrides)
+                changes[index] = dataclasses.replace(change, overrides=overrides)
+        return changes
 
     def _deletion(
         self, image: Image, target: str | bytes
@@ -206,15 +246,17 @@ class TopicAdmin:
         found = topic
         before = self._catalog.exchange_rules.deletion(image, topic)
         change = DeleteTopic(name=topic.name, topic_id=topic.topic_id)
-        return [*before, *ingress.deleted_with(image, topic), change], lambda _: found
+        behind = [*ingress.deleted_with(image, topic), *role_topics.deleted_with(image, topic)]
+        return [*before, *behind, change], lambda _: found
 
     def _growth(
         self, image: Image, wanted: MorePartitions
     ) -> tuple[Sequence[Change], Callable[[Image], Topic]]:
-        change = _growth(image, wanted)
+        change = growth(image, wanted)
         if self._policies is not None:
             self._policies.check_growth(image.topics[wanted.name], change)
-        return [change, *ingress.grown_with(image, change)], lambda after: after.topics[wanted.name]
+        more = [*ingress.grown_with(image, change), *role_topics.grown_with(image, change)]
+        return [change, *more], lambda after: after.topics[wanted.name]
 
     def _replicas(self, image: Image, new: NewTopic) -> placement.Replicas:
         config = self._catalog.broker_config
@@ -250,59 +292,17 @@ class TopicAdmin:
                 ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(nulls)}"
             )
         overrides = {name: value for name, value in pairs if value is not None}
-        try:
-            check_topic_overrides(self._catalog.broker_config, overrides)
-        except ConfigError as error:
-            raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
+        _check_overrides(self._catalog.broker_config, overrides)
         return overrides
 
 
-def _growth(image: Image, wanted: MorePartitions) -> AddPartitions:
-    topic = image.topics.get(wanted.name)
-    if topic is None or topic.hidden:
-        raise KafkaError(
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
-        )
-    if topic.internal:
-        raise KafkaError(
-            ErrorCode.INVALID_TOPIC_EXCEPTION,
-            f"The partitions of {topic.name} are fixed: keys are placed by their number.",
-        )
-    have = len(topic.partitions)
-    if wanted.count == have:
-        raise KafkaError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
-    if wanted.count < have:
-        raise KafkaError(
-            ErrorCode.INVALID_PARTITIONS,
-            f"The topic {topic.name} currently has {have} partition(s); {wanted.count} would not be an "
-            "increase.",
-        )
-    more = wanted.count - have
-    if more > MAX_NEW_PARTITIONS:
-        raise _too_many_partitions(more)
-    return AddPartitions(
-        name=topic.name, version=topic.version, replicas=_more_replicas(image, topic, more, wanted)
-    )
-
-
-def _more_replicas(image: Image, topic: Topic, more: int, wanted: MorePartitions) -> placement.Replicas:
-    factor = len(topic.partitions[0].replicas)
-    if wanted.assignments is None:
-        return placement.spread(more, factor, image.brokers, first=len(topic.partitions))
-    if len(wanted.assignments) != more:
-        raise KafkaError(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Attempted to add {more} additional partition(s), but only {len(wanted.assignments)} "
-            "assignment(s) were specified.",
-        )
-    return placement.check_manual(wanted.assignments, image.brokers)
-
-
-def _too_many_partitions(count: int) -> KafkaError:
-    return KafkaError(
-        ErrorCode.POLICY_VIOLATION,
-        f"Excessively large number of partitions per request: {count}, allowed: {MAX_NEW_PARTITIONS}",
-    )
+def _check_overrides(
+    broker: BrokerConfig, overrides: Mapping[str, str], before: Mapping[str, str] | None = None
+) -> None:
+    try:
+        check_topic_overrides(broker, overrides, before)
+    except ConfigError as error:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
 
 
 def duplicates(given: Sequence[str]) -> Iterator[str]:

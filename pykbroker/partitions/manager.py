@@ -19,7 +19,7 @@ import trio
 
 from pykbroker.catalog.catalog import Catalog, Delta
 from pykbroker.catalog.image import Image, PartitionState, Topic
-from pykbroker.catalog.ingress import ingress_name
+from pykbroker.catalog.inheriting import taking_from
 from pykbroker.clock import Clock
 from pykbroker.config import TopicConfig
 from pykbroker.errors import ErrorCode, KafkaError
@@ -177,9 +177,7 @@ class Partitions:
         else:
             reconfigured = {topic.name: topic for topic in delta.reconfigured}
             for topic in delta.reconfigured:
-                behind = self._image.topics.get(ingress_name(topic.topic_id))
-                if behind is not None:  # some of its settings are those of the topic
-                    reconfigured[behind.name] = behind
+                reconfigured.update((taker.name, taker) for taker in taking_from(self._image, topic))
         for topic in reconfigured.values():
             self._reconfigure(topic)
 

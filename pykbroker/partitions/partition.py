@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from pykbroker.catalog.image import HIDDEN_PREFIX
 from pykbroker.config import TopicConfig
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.log.errors import CorruptRange, OffsetOutOfRange
@@ -77,7 +78,8 @@ class Partition(Acknowledging):
         """The offset below which the broker itself has no use for the records any more, where it has one:
         nothing from there on is deleted or compacted."""
         self.is_face = False
-        """Whether the broker moves on what is produced here: an exchange, or a topic with a partitioner."""
+        """Whether the broker moves on what is produced here: an exchange, a topic with a partitioner or one
+        that delays, or a retry topic."""
         self.config = config
         self.set_config(config)
         log.epochs.assign(leader_epoch, log.log_end_offset)
@@ -90,7 +92,12 @@ class Partition(Acknowledging):
         """Work with these settings from now on."""
         self.config = config
         self.log.config = config
-        self.is_face = bool(config.pykbroker_partitioner or config.pykbroker_exchange_type)
+        self.is_face = not self.topic.startswith(HIDDEN_PREFIX) and bool(
+            config.pykbroker_partitioner
+            or config.pykbroker_exchange_type
+            or config.pykbroker_delay_enable
+            or config.pykbroker_role.startswith("retry:")
+        )
         self._stamps = config.message_timestamp_type == "LogAppendTime"
         self._set_flush_policy(config.flush_messages, config.flush_ms)
         self._codec: Codec | None = None

@@ -7,6 +7,7 @@ import pytest
 from pykbroker.apis._registry import RequestContext
 from pykbroker.apis.describe_configs import failed, handle
 from pykbroker.catalog.topics import NewTopic
+from pykbroker.config import GroupConfig, settings_of
 from pykbroker.errors import ErrorCode
 from pykbroker.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -66,7 +67,7 @@ async def test_this_broker_and_all_brokers() -> None:
 
 
 async def test_a_group_need_not_exist() -> None:
-    assert len(by_name(await describe(context(4), 32, "g"))) == 17
+    assert by_name(await describe(context(4), 32, "g")).keys() == settings_of(GroupConfig).keys()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pykbroker.config import BrokerConfig, ConfigError, TopicConfig
+from pykbroker.config import BrokerConfig, ConfigError, TopicConfig, templates
 from pykbroker.config.describe import Source, describe_group, describe_topic
 from pykbroker.config.extensions import Extensions
 from pykbroker.config.group import check_group_overrides
@@ -41,6 +43,20 @@ def test_a_dead_letter_topic_may_be_any(template: str) -> None:
     assert check_topic_overrides(BROKER, overrides).pykbroker_dead_letter_topic == template
     assert check_group_overrides(overrides).pykbroker_dead_letter_topic == template
     assert BrokerConfig.from_texts(overrides).pykbroker_dead_letter_topic == template
+
+
+@pytest.mark.parametrize("template", ["{topic}", "{group}"])
+def test_dead_letters_do_not_go_back_to_the_topic_itself(template: str) -> None:
+    assert refused({"pykbroker.dead.letter.topic": template}) == "pykbroker.dead.letter.topic"
+
+
+@given(st.text("ab.", min_size=1, max_size=6), st.text("ab.", min_size=1, max_size=6), st.data())
+def test_names_are_found_by_their_template(topic: str, group: str, data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from(["a", ".", "{topic}", "{group}"]), max_size=5))
+    template = "".join([*parts, "{group}"])
+    assert templates.found(template, topic, templates.filled(template, topic, group)) == group
+    assert templates.found("x" + template, topic, templates.filled(template, topic, group)) is None
+    assert templates.found(template, topic, templates.filled(template, topic, "")) is None
 
 
 def test_dead_letters_do_not_go_to_the_retry_topic() -> None:

@@ -14,9 +14,10 @@ import pytest
 from pykbroker.catalog.alter import Alteration, Operation, Step, alter
 from pykbroker.catalog.bindings import render
 from pykbroker.catalog.exchanges import ALTERNATE, BINDINGS, TYPE
+from pykbroker.catalog.growth import MorePartitions
 from pykbroker.catalog.image import TOPIC
 from pykbroker.catalog.memory import MemoryCatalog
-from pykbroker.catalog.topics import MorePartitions, NewTopic, TopicAdmin
+from pykbroker.catalog.topics import NewTopic, TopicAdmin
 from pykbroker.components import Binding
 from pykbroker.errors import KafkaError
 from pykbroker.routing import Routes

@@ -1,0 +1,220 @@
+"""Which retry policy holds where, and which names are those of retry and dead-letter topics.
+
+What :mod:`pykbroker.catalog.retrying` asks of a catalog is answered here, once per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Final, cast
+
+from pykbroker.catalog.image import GROUP, Image, Topic
+from pykbroker.catalog.retrying import (
+    DEAD_LETTER_TOPIC,
+    DELAY_MS,
+    DLQ_GROUP,
+    EXCHANGE_TYPE,
+    MAX_ATTEMPTS,
+    MAX_DELAY_MS,
+    NO_POLICY,
+    POLICY,
+    ROLE,
+    RetrySettings,
+    Role,
+    RoleKind,
+    role_of,
+    sanitised,
+)
+from pykbroker.config import BrokerConfig, TopicConfig, settings_of, templates
+from pykbroker.config.extensions import is_plugin_setting
+from pykbroker.errors import ErrorCode, KafkaError
+
+_REMEMBERED: Final = 20_000
+"""Answers kept per image; clients may ask for any group."""
+
+
+class RetryRules:
+    """What one image says together with the broker's settings; made once per image."""
+
+    def __init__(self, image: Image, broker: BrokerConfig) -> None:
+        self.image = image
+        self._broker = broker
+        self._known: dict[tuple[str, str], RetrySettings] = {}
+
+    def fits(self, image: Image, broker: BrokerConfig) -> bool:
+        """Whether this is about exactly these."""
+        return self.image is image and self._broker is broker
+
+    @cached_property
+    def by_role(self) -> Mapping[str, Topic]:
+        """The retry and dead-letter topics, by the text of their role."""
+        return {
+            topic.overrides[ROLE]: topic
+            for topic in self.image.topics.values()
+            if ROLE in topic.overrides and not topic.hidden
+        }
+
+    @cached_property
+    def any_policy(self) -> bool:
+        """Whether a policy other than "none" is set anywhere."""
+        return any(values.get(POLICY, NO_POLICY).strip() != NO_POLICY for values in self._everywhere())
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """The groups that have settings."""
+        return frozenset(name for kind, name in self.image.settings if kind == GROUP)
+
+    def settings(self, origin: str, group: str) -> RetrySettings:
+        """See :func:`retry_settings`."""
+        found = self._known.get((origin, group))
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[origin, group] = self._settings(origin, group)
+        return found
+
+    def eligible(self, name: str) -> bool:
+        """Whether failures on a topic of this name may be somebody's business, be it there or not."""
+        topic = self.image.topics.get(name)
+        if name.startswith("__") or self.is_dead_letter_target(name):
+            return False
+        return topic is None or not (
+            ROLE in topic.overrides or topic.overrides.get(EXCHANGE_TYPE, "").strip()
+        )
+
+    def is_dead_letter_target(self, name: str) -> bool:
+        """See :func:`is_dead_letter_target`."""
+        topic = self.image.topics.get(name)
+        role = None if topic is None else role_of(topic)
+        if role is not None:
+            return role.kind is RoleKind.DEAD_LETTER
+        names, shared = self._targets
+        return name in names or any(self._gives(template, name) for template in shared)
+
+    def template(self, kind: RoleKind, origin: str, group: str) -> str:
+        """What gives the name of a topic for this role."""
+        value = cast(str, self._value(kind.setting, origin, group))
+        return value or templates.DEAD_LETTER_TOPIC  # empty means something for exchanges only
+
+    def _settings(self, origin: str, group: str) -> RetrySettings:
+        own = {**self._of_topic(origin), **self._of_group(group)}
+        in_charge = bool(group) and group != DLQ_GROUP and self.eligible(origin)
+        dead_letters = self.template(RoleKind.DEAD_LETTER, origin, group)
+        shared = not templates.is_per_group(dead_letters)
+        return RetrySettings(
+            policy=cast(str, self._value(POLICY, origin, group)) if in_charge else NO_POLICY,
+            max_attempts=cast(int, self._value(MAX_ATTEMPTS, origin, group)),
+            delay_ms=cast(int, self._value(DELAY_MS, origin, group)),
+            max_delay_ms=cast(int, self._value(MAX_DELAY_MS, origin, group)),
+            retry_topic=self.name_for(Role(RoleKind.RETRY, origin, group)),
+            dead_letter_topic=templates.filled(dead_letters, origin, sanitised(group))
+            if shared
+            else self.name_for(Role(RoleKind.DEAD_LETTER, origin, group)),
+            shared_dead_letter=shared,
+            overrides={name: text for name, text in own.items() if is_plugin_setting(name)},
+        )
+
+    def name_for(self, role: Role) -> str:
+        """The name of the topic that has this role, or would get it."""
+        there = self.by_role.get(role.text)
+        if there is not None:
+            return there.name
+        return templates.filled(
+            self.template(role.kind, role.origin, role.group), role.origin, sanitised(role.group)
+        )
+
+    def _value(self, setting: str, origin: str, group: str) -> object:
+        row = settings_of(TopicConfig)[setting]
+        for values in (self._of_group(group), self._of_topic(origin)):
+            if setting in values:
+                return row.parse(values[setting])
+        return self._broker.get(setting)
+
+    def _of_group(self, group: str) -> Mapping[str, str]:
+        return self.image.settings_of(GROUP, group).values
+
+    def _of_topic(self, name: str) -> Mapping[str, str]:
+        topic = self.image.topics.get(name)
+        return {} if topic is None else topic.overrides
+
+    def _everywhere(self) -> Iterator[Mapping[str, str]]:
+        """The settings of the broker, of all topics, and of all groups."""
+        broker = self._broker
+        yield {POLICY: broker.pykbroker_retry_policy, DEAD_LETTER_TOPIC: broker.pykbroker_dead_letter_topic}
+        for topic in self.image.topics.values():
+            if topic.overrides:
+                yield topic.overrides
+        for (kind, _), settings in self.image.settings.items():
+            if kind == GROUP:
+                yield settings.values
+
+    @cached_property
+    def _targets(self) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Names that dead letters go to, and templates of names that several use."""
+        everywhere = (values.get(DEAD_LETTER_TOPIC, "").strip() for values in self._everywhere())
+        given = {text for text in everywhere if text}
+        shared = {each for each in given if "{" in each and not templates.is_per_group(each)}
+        return frozenset(each for each in given if "{" not in each), tuple(shared)
+
+    def _gives(self, template: str, name: str) -> bool:
+        """Whether this name, which has ``{topic}`` or ``{group}`` in it but not both, is the template's."""
+        if "{group}" in template:
+            return templates.found(template, "", name) is not None
+        origin = templates.found(template.replace("{topic}", "{group}"), "", name)
+        return origin in self.image.topics
+
+    def role_for(self, name: str, known: Collection[str]) -> Role | None:
+        """The role that a topic of this name would have, were it made now; None for an ordinary topic.
+
+        ``known`` are the groups that exist.  Raises INVALID_TOPIC_EXCEPTION when two of them would have it.
+        """
+        if not self.any_policy or name in self.image.topics:
+            return None
+        known = {*known, *self.groups}
+        origins = [each for each in self.image.topics if each in name and each != name]
+        for origin in sorted(origins, key=len, reverse=True):
+            if self.eligible(origin):
+                for kind in RoleKind:
+                    role = self._fitting(kind, origin, name, known)
+                    if role is not None:
+                        return role
+        return None
+
+    def _fitting(self, kind: RoleKind, origin: str, name: str, known: Collection[str]) -> Role | None:
+        template = self.template(kind, origin, "")
+        text = templates.found(template, origin, name) if templates.is_per_group(template) else None
+        groups = [group for group in known if self._wants(kind, origin, group, name)]
+        if not groups:
+            # Nobody is known by it: it is the group's own id, if that is what would get this name.
+            groups = [] if text is None or not self._wants(kind, origin, text, name) else [text]
+        in_charge = sorted(g for g in groups if self.settings(origin, g).policy != NO_POLICY)
+        if len(in_charge) > 1:
+            raise _two(kind, origin, name, in_charge[:2])
+        return Role(kind, origin, in_charge[0]) if in_charge else None
+
+    def check_alone(self, role: Role, known: Collection[str]) -> None:
+        """Raise INVALID_TOPIC_EXCEPTION if another one of the ``known`` groups would have the same topic,
+        which is not there yet."""
+        if role.text in self.by_role:
+            return
+        name = self.name_for(role)
+        for group in {*known, *self.groups} - {role.group}:
+            if self._wants(role.kind, role.origin, group, name) and (
+                self.settings(role.origin, group).policy != NO_POLICY
+            ):
+                raise _two(role.kind, role.origin, name, [role.group, group])
+
+    def _wants(self, kind: RoleKind, origin: str, group: str, name: str) -> bool:
+        template = self.template(kind, origin, group)
+        return templates.is_per_group(template) and (
+            templates.filled(template, origin, sanitised(group)) == name
+        )
+
+
+def _two(kind: RoleKind, origin: str, name: str, groups: Sequence[str]) -> KafkaError:
+    return KafkaError(
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        f"{name} would be the {kind.words} of the groups {groups[0]!r} and {groups[1]!r} on {origin}: give "
+        f"one of the groups another {kind.setting}",
+    )

@@ -1,0 +1,247 @@
+"""Changes that make, grow and delete retry and dead-letter topics, and the hidden topics of flows.
+
+Everything here is decided on one image, and all that belongs together is one proposal: both topics of a
+role, the flow behind them, and their growth with the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from pykbroker.catalog import names, placement
+from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, DeleteTopic
+from pykbroker.catalog.draft import Draft
+from pykbroker.catalog.image import Image, Topic, new_topic_id
+from pykbroker.catalog.retry_rules import RetryRules
+from pykbroker.catalog.retrying import (
+    DEAD_LETTER_TOPIC,
+    DELAY_ENABLE,
+    EXCHANGE_TYPE,
+    NO_POLICY,
+    POLICY,
+    ROLE,
+    Role,
+    RoleKind,
+    delayed_name,
+    flow_of,
+    flow_of_role,
+    held_name,
+    role_of,
+)
+from pykbroker.config import BrokerConfig, TopicConfig, templates
+from pykbroker.config.setting import INT_MAX
+from pykbroker.errors import ErrorCode, KafkaError
+
+FLOW_SETTINGS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "compression.type": "producer",
+    # What the broker has no use for any more goes with its segment; nothing else does.
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "segment.bytes": str(64 * 1024 * 1024),
+    # What was accepted in front is never refused behind, where it has more headers.
+    "max.message.bytes": str(INT_MAX),
+    "message.timestamp.type": "CreateTime",
+}
+
+
+def pair(
+    image: Image, broker: BrokerConfig, origin: str, group: str, known: Collection[str] = ()
+) -> tuple[list[Change], str, str]:
+    """What makes both topics of ``group`` on ``origin``, with the names of retry and dead-letter topic.
+
+    ``known`` are the groups that exist: two of them cannot have the same topic.  No change where all is
+    there.  Raises :class:`KafkaError`: INVALID_CONFIG without a policy, INVALID_TOPIC_EXCEPTION where a
+    name cannot be had.
+    """
+    rules = RetryRules(image, broker)
+    settings = rules.settings(origin, group)
+    topic = image.topics.get(origin)
+    if topic is None or settings.policy == NO_POLICY:
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"there is no {POLICY} for group {group!r} on {origin}: set it on the topic or the group",
+        )
+    draft, changes = Draft(image), list[Change]()
+    for role in (Role(RoleKind.RETRY, origin, group), Role(RoleKind.DEAD_LETTER, origin, group)):
+        if role.kind is RoleKind.DEAD_LETTER and settings.shared_dead_letter:
+            more = shared(draft.view(), settings.dead_letter_topic, role, topic)
+        else:
+            rules.check_alone(role, known)
+            more = one(draft.view(), broker, role, len(topic.partitions))
+        for change in more:
+            draft.apply(change)
+        changes += more
+    return changes, settings.retry_topic, settings.dead_letter_topic
+
+
+def one(image: Image, broker: BrokerConfig, role: Role, count: int) -> list[Change]:
+    """What makes the topic with ``role``, and its flow, or gives them ``count`` partitions."""
+    rules = RetryRules(image, broker)
+    there = rules.by_role.get(role.text)
+    if there is not None:
+        changes = _grown(image, there, count)
+    else:
+        name = rules.name_for(role)
+        _check_name(image, name, role)
+        overrides = {ROLE: role.text, "retention.ms": "-1"}
+        changes = [_created(image, name, count, overrides, _factor(image, role.origin))]
+    if role.kind is RoleKind.RETRY:
+        changes += _flow(image, flow_of_role(role), count, {ROLE: role.text}, _factor(image, role.origin))
+    return changes
+
+
+def shared(image: Image, name: str, role: Role, like: Topic | int) -> list[Change]:
+    """What makes a dead-letter topic that several may use, if it is not there; it has no role.
+
+    ``like``: the topic whose number of partitions it gets, or that number.
+    """
+    there = image.topics.get(name)
+    if there is not None:
+        check_target(image, name, role.origin, DEAD_LETTER_TOPIC)
+        return []
+    _check_name(image, name, role)
+    count = like if isinstance(like, int) else len(like.partitions)
+    overrides = {"retention.ms": "-1", "cleanup.policy": "delete"}
+    return [_created(image, name, count, overrides, _factor(image, role.origin))]
+
+
+def partitions_for(image: Image, role: Role) -> int:
+    """How many partitions a topic gets that is made again: the origin's, or its flow's, or one."""
+    flow = flow_of_role(Role(RoleKind.RETRY, role.origin, role.group))
+    found = [image.topics.get(name) for name in (role.origin, delayed_name(flow), held_name(flow))]
+    return max((len(topic.partitions) for topic in found if topic is not None), default=1)
+
+
+def check_target(image: Image, name: str, origin: str, setting: str) -> None:
+    """Raise INVALID_CONFIG unless dead letters of ``origin`` may go to the topic ``name``, as far as it
+    is there."""
+    topic = image.topics.get(name)
+    role = None if topic is None else role_of(topic)
+    if name == origin:
+        why = "the topic itself: its failures would come back to it for ever"
+    elif name.startswith("__"):
+        why = f"{name}, which belongs to the broker"
+    elif role is not None and role.kind is RoleKind.RETRY:
+        why = f"{name}, which is a retry topic: its dead letters would be retried"
+    elif topic is not None and "compact" in topic.overrides.get("cleanup.policy", ""):
+        why = f"{name}, which is compacted: letters of one key would replace each other"
+    else:
+        return
+    raise KafkaError(ErrorCode.INVALID_CONFIG, f"{setting}: dead letters cannot go to {why}")
+
+
+def check_dead_letters(
+    rules: RetryRules,
+    broker: BrokerConfig,
+    name: str,
+    after: Mapping[str, str],
+    before: Mapping[str, str] | None = None,
+) -> None:
+    """Raise INVALID_CONFIG for settings with which dead letters could not be kept: a target of the topic
+    ``name`` that does not fit, or its compaction where it is a target itself.
+
+    ``after`` are its settings; those that are as ``before`` are not looked at again.
+    """
+    was = before or {}
+    template = after.get(DEAD_LETTER_TOPIC, "").strip()
+    own = not after.get(EXCHANGE_TYPE, "").strip()  # an exchange has no groups whose failures come back
+    if own and template and "{group}" not in template and template != was.get(DEAD_LETTER_TOPIC):
+        check_target(rules.image, templates.filled(template, name, ""), name, DEAD_LETTER_TOPIC)
+    newly = before is None or not TopicConfig.from_overrides(broker, was).compacted
+    if newly and TopicConfig.from_overrides(broker, after).compacted and rules.is_dead_letter_target(name):
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"cleanup.policy: {name} gets dead letters and cannot be compacted: letters of one key would "
+            "replace each other",
+        )
+
+
+def created_with(topic: CreateTopic) -> list[Change]:
+    """The flow that is made together with a topic that delays."""
+    if topic.overrides.get(DELAY_ENABLE, "").strip().lower() != "true":
+        return []
+    return [
+        CreateTopic(name=name, topic_id=new_topic_id(), replicas=topic.replicas, overrides=FLOW_SETTINGS)
+        for name in (delayed_name(topic.topic_id), held_name(topic.topic_id))
+    ]
+
+
+def deleted_with(image: Image, topic: Topic) -> list[Change]:
+    """The flow that goes together with a topic that delays.  What waits behind a retry topic stays."""
+    return drop_flow(image, topic.topic_id)
+
+
+def drop_flow(image: Image, flow_id: bytes) -> list[Change]:
+    """What deletes the hidden topics of a flow."""
+    found = (image.topics.get(name) for name in (delayed_name(flow_id), held_name(flow_id)))
+    return [DeleteTopic(name=topic.name, topic_id=topic.topic_id) for topic in found if topic is not None]
+
+
+def grown_with(image: Image, growth: AddPartitions) -> list[Change]:
+    """What grows together with a topic: the flow behind it, retry and dead-letter topics made for it."""
+    origin = image.topics[growth.name]
+    count = len(origin.partitions) + len(growth.replicas)
+    changes = _flow(image, origin.topic_id, count, None, 1) if flow_of(origin) is not None else []
+    for topic in image.topics.values():
+        role = role_of(topic)
+        if role is not None and role.origin == origin.name:
+            changes += _grown(image, topic, count)
+    return changes
+
+
+def has_front(image: Image, flow_id: bytes) -> bool:
+    """Whether there is a topic in front of this flow."""
+    return any(flow_of(topic) == flow_id for topic in image.topics.values())
+
+
+def _flow(
+    image: Image, flow_id: bytes, count: int, own: Mapping[str, str] | None, factor: int
+) -> list[Change]:
+    changes: list[Change] = []
+    for name in (delayed_name(flow_id), held_name(flow_id)):
+        there = image.topics.get(name)
+        if there is None:
+            changes.append(_created(image, name, count, {**FLOW_SETTINGS, **(own or {})}, factor))
+        else:
+            changes += _grown(image, there, count)
+    return changes
+
+
+def _created(image: Image, name: str, count: int, overrides: Mapping[str, str], factor: int) -> CreateTopic:
+    replicas = placement.spread(count, factor, image.brokers)
+    return CreateTopic(name=name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
+
+
+def _grown(image: Image, topic: Topic, count: int) -> list[Change]:
+    have = len(topic.partitions)
+    if have >= count:
+        return []
+    factor = len(topic.partitions[0].replicas)
+    replicas = placement.spread(count - have, factor, image.brokers, first=have)
+    return [AddPartitions(name=topic.name, version=topic.version, replicas=replicas)]
+
+
+def _factor(image: Image, origin: str) -> int:
+    topic = image.topics.get(origin)
+    return 1 if topic is None else len(topic.partitions[0].replicas)
+
+
+def _check_name(image: Image, name: str, role: Role) -> None:
+    try:
+        names.check(name)
+        if name.startswith("__"):
+            why: str = "such names belong to the broker"
+        elif name in image.topics:
+            why = "a topic of this name is there already"
+        else:
+            names.check_no_collision(name, image.topics)
+            return
+    except KafkaError as error:
+        why = str(error)
+    raise KafkaError(
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        f"the {role.kind.words} of group {role.group!r} on {role.origin} cannot be made as {name}: {why}; "
+        f"set {role.kind.setting} on the topic or the group",
+    )
