@@ -39,6 +39,16 @@ PAGES: Mapping[str, tuple[str, Sequence[type]]] = {
         "pykbroker_register_interceptors",
         (components.Interceptor, components.InterceptContext),
     ),
+    "retry-policies": (
+        "pykbroker_register_retry_policies",
+        (
+            components.RetryPolicy,
+            components.RetryContext,
+            components.Retry,
+            components.DeadLetter,
+            components.Discard,
+        ),
+    ),
     "topic-policies": (
         "pykbroker_register_topic_policies",
         (components.TopicPolicy, components.TopicPolicyContext, components.PolicyViolation),
@@ -58,6 +68,10 @@ PAGES: Mapping[str, tuple[str, Sequence[type]]] = {
     "records-appended": ("pykbroker_records_appended", (events.RecordsAppended,)),
     "group-changed": ("pykbroker_group_changed", (events.GroupChanged,)),
     "record-unroutable": ("pykbroker_record_unroutable", (events.RecordUnroutable,)),
+    "record-retried": ("pykbroker_record_retried", (events.RecordRetried,)),
+    "record-dead-lettered": ("pykbroker_record_dead_lettered", (events.RecordDeadLettered,)),
+    "record-replayed": ("pykbroker_record_replayed", (events.RecordReplayed,)),
+    "nack-skipped": ("pykbroker_nack_skipped", (events.NackSkipped,)),
     "stopping": ("pykbroker_stopping", (events.BrokerStopping,)),
     "components": (
         "",

@@ -1,4 +1,4 @@
-"""Events of pykbroker, kept: an audit log of topics, groups, connections and unroutable records.
+"""Events of pykbroker, kept: an audit log of topics, groups, connections, and records that went astray.
 
 Nothing is kept until ``pykbroker.plugin.audit.file`` names a file; then each event is a line of JSON in
 it.  The hooks only put events into a queue, and the service ``audit`` writes them, so that no disk holds
@@ -19,7 +19,11 @@ from pykbroker import (
     ConnectionChanged,
     GroupChanged,
     Kind,
+    NackSkipped,
     PluginSetting,
+    RecordDeadLettered,
+    RecordReplayed,
+    RecordRetried,
     RecordUnroutable,
     Service,
     TopicChanged,
@@ -29,6 +33,10 @@ from pykbroker_events.audit import Audit, note
 
 if TYPE_CHECKING:
     import click
+
+USUAL = (
+    "topic", "group", "connection", "unroutable", "dead-lettered", "replayed", "nack-skipped", "broker",
+)  # fmt: skip
 
 
 @hookimpl
@@ -49,9 +57,9 @@ def pykbroker_register_services() -> Iterable[Component[Service]]:
                 PluginSetting(
                     key="events",
                     kind=Kind.LIST,
-                    default=("topic", "group", "connection", "unroutable", "broker"),
-                    doc="The events that are kept: topic, group, connection, unroutable, broker.",
-                    choices=("topic", "group", "connection", "unroutable", "broker"),
+                    default=USUAL,
+                    doc=f"The events that are kept: {', '.join(USUAL)}; also retried, which may be many.",
+                    choices=(*USUAL, "retried"),
                 ),
             ],
             doc="Writes events to a file.",
@@ -122,6 +130,56 @@ def pykbroker_record_unroutable(event: RecordUnroutable) -> None:
         partition=event.partition,
         offset=event.offset,
         routing_key=event.routing_key,
+    )
+
+
+@hookimpl
+def pykbroker_record_retried(event: RecordRetried) -> None:
+    """Keep that a record is going to return."""
+    note("retried", **_fields(event), retry_topic=event.retry_topic, due_ms=event.due_ms)
+
+
+@hookimpl
+def pykbroker_record_dead_lettered(event: RecordDeadLettered) -> None:
+    """Keep that a record has become a dead letter, or was discarded."""
+    note("dead-lettered", **_fields(event), dead_letter_topic=event.dead_letter_topic)
+
+
+def _fields(event: RecordRetried | RecordDeadLettered) -> dict[str, object]:
+    return {
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "group": event.group,
+        "attempt": event.attempt,
+        "reason": event.reason,
+        "policy": event.policy,
+        "first_failure_ms": event.first_failure_ms,
+    }
+
+
+@hookimpl
+def pykbroker_record_replayed(event: RecordReplayed) -> None:
+    """Keep that a dead letter goes back."""
+    note(
+        "replayed",
+        dead_letter_topic=event.dead_letter_topic,
+        partition=event.partition,
+        offset=event.offset,
+        destination=event.destination,
+        due_ms=event.due_ms,
+    )
+
+
+@hookimpl
+def pykbroker_nack_skipped(event: NackSkipped) -> None:
+    """Keep that a nack named what is not there."""
+    note(
+        "nack-skipped",
+        topic=event.topic,
+        partition=event.partition,
+        group=event.group,
+        offsets=[list(each) for each in event.offsets],
     )
 
 

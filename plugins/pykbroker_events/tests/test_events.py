@@ -16,7 +16,7 @@ from pykbroker_events import throughput
 from pykbroker_events.audit import WAITING, Journal
 from pykbroker_events.command import audit
 
-from pykbroker import RecordsAppended
+from pykbroker import NackSkipped, RecordDeadLettered, RecordReplayed, RecordRetried, RecordsAppended
 from pykbroker.testing import BrokerThread, check_plugin
 
 
@@ -65,6 +65,35 @@ def test_only_what_is_asked_for(tmp_path: Path) -> None:
     with BrokerThread(settings=settings) as broker:
         KafkaAdminClient(bootstrap_servers=broker.bootstrap).close()
     assert {event["event"] for event in events(file)} == {"broker"}
+
+
+def test_failed_deliveries_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(pykbroker_events, "note", lambda kind, **fields: kept.append((kind, fields)))
+    failed = {
+        "topic": "orders",
+        "partition": 3,
+        "offset": None,
+        "group": "billing",
+        "attempt": 2,
+        "reason": "no stock",
+        "policy": "linear",
+        "first_failure_ms": 5,
+    }
+    retried = {**failed, "retry_topic": "orders.billing.retry", "due_ms": 9}
+    letter = {**failed, "dead_letter_topic": "orders.billing.dlq"}
+    replayed = {"dead_letter_topic": "d", "partition": 1, "offset": 2, "destination": "orders", "due_ms": 3}
+    skipped = {"topic": "orders", "partition": 1, "group": "billing", "offsets": [[1, 4], [9, 9]]}
+    pykbroker_events.pykbroker_record_retried(RecordRetried(**retried))  # type: ignore[arg-type]  # its fields
+    pykbroker_events.pykbroker_record_dead_lettered(RecordDeadLettered(**letter))  # type: ignore[arg-type]
+    pykbroker_events.pykbroker_record_replayed(RecordReplayed(**replayed))  # type: ignore[arg-type]
+    pykbroker_events.pykbroker_nack_skipped(NackSkipped(**skipped))  # type: ignore[arg-type]
+    assert kept == [
+        ("retried", retried),
+        ("dead-lettered", letter),
+        ("replayed", replayed),
+        ("nack-skipped", skipped),
+    ]
 
 
 def test_no_file_no_log(tmp_path: Path, pykbroker: BrokerThread) -> None:
