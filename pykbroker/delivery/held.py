@@ -1,24 +1,31 @@
 """A record of a held log: what will be delivered, and in one header in front what was decided about it.
 
 The header ``pykbroker-held`` is taken off when the record is moved on.  Its value is a version byte, the
-:class:`Kind`, the due time, where the record lay in the log that it came from (offset and leader epoch:
-the tail of a held log is the position of who appends to it), the partition, and the destination's name.
-Key and value are never taken apart.
+:class:`Kind`, the codec that the record came in, the due time, where the record lay in the log that it came
+from (offset and leader epoch: the tail of a held log is the position of who appends to it), the partition,
+and the destination's name.  Key and value are never taken apart.  Batches are small and not compressed:
+records are read one by one, in another order.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from pykbroker.forwarding.copying import Source
-from pykbroker.records.varint import append_varint
+from pykbroker.forwarding.copying import Building, Source
+from pykbroker.records.batch import BatchError, BatchHeader, read_header
+from pykbroker.records.compression import Codec
+from pykbroker.records.varint import append_varint, read_varint
 
 HELD = "pykbroker-held"
 
-_VALUE = struct.Struct(">BBqqii")
+_VALUE = struct.Struct(">BBBqqii")
+_BEGIN = struct.Struct(">BBBq")
 VERSION = 0
+BATCH_RECORDS = 32
+BATCH_BYTES = 64 * 1024
 _NAME = HELD.encode()
 
 
@@ -48,12 +55,13 @@ class Held(NamedTuple):
     name: str = ""
     ingress_offset: int = -1
     ingress_epoch: int = -1
+    codec: int = 0
 
 
 def header_of(held: Held) -> bytes:
     """The header as it lies in a record."""
     value = _VALUE.pack(
-        VERSION, held.kind, held.due_ms, held.ingress_offset, held.ingress_epoch, held.partition
+        VERSION, held.kind, held.codec, held.due_ms, held.ingress_offset, held.ingress_epoch, held.partition
     ) + held.name.encode("utf-8", "surrogateescape")
     out = bytearray(_FRONT)
     append_varint(out, len(value))
@@ -66,6 +74,15 @@ def suffix(record: Source, held: Held) -> bytes:
     count = bytearray()
     append_varint(count, record.header_count + 1)
     return b"".join((record.body, count, header_of(held), record.tail))
+
+
+def delivered(record: Source) -> bytes:
+    """The same for what a held ``record`` was made of."""
+    value = record.headers[0][1]
+    assert value is not None
+    count = bytearray()
+    append_varint(count, record.header_count - 1)
+    return b"".join((record.body, count, record.tail[_prefix(len(value)) + len(value) :]))
 
 
 def marker(held: Held) -> bytes:
@@ -84,26 +101,63 @@ def decision(record: Source) -> Held:
 def decode(value: bytes) -> Held:
     """Raises :class:`HeldError`."""
     try:
-        version, kind, due_ms, offset, epoch, partition = _VALUE.unpack_from(value)
+        version, kind, codec, due_ms, offset, epoch, partition = _VALUE.unpack_from(value)
         if version != VERSION:
             raise HeldError(f"version not known: {version}, known: {VERSION}")
         name = value[_VALUE.size :].decode("utf-8", "surrogateescape")
-        return Held(due_ms, Kind(kind), partition, name, offset, epoch)
+        return Held(due_ms, Kind(kind), partition, name, offset, epoch, codec)
     except (struct.error, ValueError) as error:
         raise HeldError(f"decision not understood: {value!r:.80}") from error
 
 
-def strip(record: Source) -> Source:
-    """The record as it is delivered: without the header."""
-    decided = record.headers[0][1] if record.headers else None
-    assert decided is not None
-    out = bytearray(_FRONT)
-    append_varint(out, len(decided))
-    return record._replace(
-        headers=record.headers[1:],
-        tail=record.tail[len(out) + len(decided) :],
-        header_count=record.header_count - 1,
-    )
+def keys(header: BatchHeader, payload: bytes) -> Iterator[tuple[int, int]]:
+    """Due time and offset of the records of a batch that go somewhere.  Raises :class:`BatchError`."""
+    base, front, size_of_front = header.base_offset, _FRONT, len(_FRONT)
+    at = 0
+    try:
+        for _ in range(header.record_count):
+            size, at = read_varint(payload, at)
+            end = at + size
+            _, at = read_varint(payload, at + 1)
+            delta, at = read_varint(payload, at)
+            for _ in (0, 1):  # key and value
+                size, at = read_varint(payload, at)
+                if size > 0:
+                    at += size
+            _, at = read_varint(payload, at)
+            if payload[at : at + size_of_front] == front:
+                size, at = read_varint(payload, at + size_of_front)
+                version, kind, _, due_ms = _BEGIN.unpack_from(payload, at)
+                if version == VERSION and kind != Kind.NOTHING and at + size <= end:
+                    yield due_ms, base + delta
+            at = end
+    except (IndexError, struct.error) as error:
+        raise BatchError(f"held record cut short: position={at} bytes={len(payload)}") from error
+
+
+def batches(records: Iterable[tuple[int, bytes]]) -> tuple[bytearray, list[BatchHeader]]:
+    """Held records, each a timestamp and what :func:`suffix` says, as batches in one buffer."""
+    buffer, headers = bytearray(), []
+    building = Building(Codec.NONE)
+
+    def finish() -> None:
+        batch = building.finish(producer_id=-1, epoch=-1, base_sequence=-1, append_time_ms=None, level=None)
+        headers.append(read_header(batch))
+        buffer.extend(batch)
+
+    for timestamp, each in records:
+        if building.count >= BATCH_RECORDS or not building.fits(each, BATCH_BYTES):
+            finish()
+            building = Building(Codec.NONE)
+        building.add(timestamp, each)
+    if building.count:
+        finish()
+    return buffer, headers
+
+
+def _prefix(length: int) -> int:
+    """Bytes of the header in front of a value of that length."""
+    return len(_FRONT) + (1 if length < 64 else 2)
 
 
 def _front() -> bytes:

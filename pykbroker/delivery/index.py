@@ -1,11 +1,17 @@
-"""When what is due: the due-time index of all held logs, derived from them and rebuilt when it is lost."""
+"""When what is due: the due-time index of all held logs, derived from them and rebuilt when it is lost.
+
+A row per record that waits, by lane (a partition of a held log), due time and offset, and of each lane the
+offset up to which it is indexed.  :class:`SqliteIndex` keeps that in one file, :class:`MemoryIndex` is its
+twin for tests.  Rows of what is released stay until whoever released them knows that a power cut cannot
+take that back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from pykbroker.delivery.schedule import Released, Row
+from pykbroker.delivery.schedule import LOWEST, Released, Row
 from pykbroker.forwarding.plan import Place
 
 
@@ -25,14 +31,125 @@ class Indexed(NamedTuple):
 
 
 class Index(Protocol):
-    """All raise :class:`IndexUnavailable` and :class:`IndexLost`.  A lane is a partition of a held log."""
+    """All raise :class:`IndexUnavailable` and :class:`IndexLost`."""
 
-    async def indexed(self, lane: Place) -> Indexed | None: ...
-    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None: ...
-    async def cut(self, lane: Place, upto: Indexed) -> None: ...
-    async def above(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]: ...
-    async def late(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]: ...
-    async def purge(self, lane: Place, released: Released) -> int: ...
-    async def floor(self, lane: Place) -> int | None: ...
-    async def forget(self, topic_ids: Sequence[bytes]) -> None: ...
-    async def aclose(self) -> None: ...
+    async def indexed(self, lane: Place) -> Indexed | None:
+        """How far a lane is indexed; None: not at all."""
+        ...
+
+    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
+        """Add rows (one that is there already counts once), with the offset up to which that is all."""
+        ...
+
+    async def cut(self, lane: Place, upto: Indexed) -> None:
+        """Remove the rows from an offset on: the log has lost them."""
+        ...
+
+    async def above(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """See :class:`~pykbroker.delivery.schedule.LaneIndex`."""
+        ...
+
+    async def late(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """See :class:`~pykbroker.delivery.schedule.LaneIndex`."""
+        ...
+
+    async def purge(self, lane: Place, released: Released) -> int:
+        """Remove rows that are released; how many."""
+        ...
+
+    async def floor(self, lane: Place) -> int | None:
+        """The lowest offset of a row; None: there is no row."""
+        ...
+
+    async def count(self, lane: Place, above: Row = LOWEST) -> int:
+        """The number of rows above a key."""
+        ...
+
+    async def forget(self, topic_ids: Collection[bytes]) -> None:
+        """Remove the lanes of these held logs."""
+        ...
+
+    async def lanes(self) -> Sequence[Place]:
+        """All lanes that are there."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class LaneView:
+    """The rows of one lane: what a :class:`~pykbroker.delivery.schedule.Schedule` asks."""
+
+    def __init__(self, index: Index, lane: Place) -> None:
+        self._index = index
+        self._lane = lane
+
+    async def above(self, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """The first rows above ``key``, in order."""
+        return await self._index.above(self._lane, key, limit, start, end)
+
+    async def late(self, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """The first rows by offset that are not above ``key``."""
+        return await self._index.late(self._lane, key, limit, start, end)
+
+
+class MemoryIndex:
+    """An :class:`Index` in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Place, set[Row]] = {}
+        self.ends: dict[Place, Indexed] = {}
+
+    async def indexed(self, lane: Place) -> Indexed | None:
+        """How far."""
+        return self.ends.get(lane)
+
+    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
+        """Add rows."""
+        self.rows.setdefault(lane, set()).update(rows)
+        self.ends[lane] = upto
+
+    async def cut(self, lane: Place, upto: Indexed) -> None:
+        """Remove rows from an offset on."""
+        self.rows[lane] = {row for row in self.rows.get(lane, ()) if row.offset < upto.end}
+        self.ends[lane] = upto
+
+    def _within(self, lane: Place, start: int, end: int) -> Iterable[Row]:
+        return (row for row in self.rows.get(lane, ()) if start <= row.offset < end)
+
+    async def above(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """Rows above ``key``."""
+        return sorted(row for row in self._within(lane, start, end) if row > key)[:limit]
+
+    async def late(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """Rows not above ``key``."""
+        found = [row for row in self._within(lane, start, end) if row <= key]
+        return sorted(found, key=lambda row: row.offset)[:limit]
+
+    async def purge(self, lane: Place, released: Released) -> int:
+        """Remove what is released."""
+        gone = {row for row in self.rows.get(lane, ()) if released.covers(row)}
+        self.rows.get(lane, set()).difference_update(gone)
+        return len(gone)
+
+    async def floor(self, lane: Place) -> int | None:
+        """The lowest offset."""
+        return min((row.offset for row in self.rows.get(lane, ())), default=None)
+
+    async def count(self, lane: Place, above: Row = LOWEST) -> int:
+        """The number of rows above a key."""
+        return sum(row > above for row in self.rows.get(lane, ()))
+
+    async def forget(self, topic_ids: Collection[bytes]) -> None:
+        """Remove lanes."""
+        for lane in [lane for lane in self.ends if lane.topic_id in topic_ids]:
+            self.ends.pop(lane)
+            self.rows.pop(lane, None)
+
+    async def lanes(self) -> Sequence[Place]:
+        """All lanes."""
+        return list(self.ends)
+
+    async def aclose(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,319 @@
+"""The due-time index in one SQLite file, for all flows.
+
+One thread at a time works on it, so that nothing holds up the loop; SQLite's cache is small, and the rows
+are in the order in which they are asked for.  The file is derived from the held logs: one that is missing,
+damaged or of another version is begun anew (:class:`~pykbroker.delivery.index.IndexLost`), and lanes fill
+it again.  A power cut may take the last transactions; each holds together, and that is enough.
+
+Python may have been built without sqlite3: then delays wait, and the log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import trio
+
+from pykbroker.delivery.index import Indexed, IndexLost, IndexUnavailable
+from pykbroker.delivery.schedule import LOWEST, Released, Row
+from pykbroker.forwarding.plan import Place
+
+if TYPE_CHECKING:
+    import sqlite3
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FILE: Final = "pykbroker-held.sqlite"
+VERSION: Final = 1
+SLICE: Final = 2000
+"""Rows removed or looked through in one transaction, a few milliseconds: others have their turn between."""
+SCAN: Final = 50_000
+"""Rows of which the lowest offset is looked for at once."""
+
+_SETTINGS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA cache_size = -2000",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA journal_size_limit = 8388608",
+    "PRAGMA temp_store = MEMORY",
+)
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS lanes (lane INTEGER PRIMARY KEY, topic BLOB NOT NULL, "
+    "number INTEGER NOT NULL, indexed INTEGER NOT NULL, epoch INTEGER NOT NULL, UNIQUE (topic, number))",
+    "CREATE TABLE IF NOT EXISTS held (lane INTEGER NOT NULL, due INTEGER NOT NULL, "
+    "at INTEGER NOT NULL, PRIMARY KEY (lane, due, at)) WITHOUT ROWID",
+)
+
+
+class SqliteIndex:
+    """An :class:`~pykbroker.delivery.index.Index`.  The file is opened when it is first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE
+        self._limiter = trio.CapacityLimiter(1)
+        self._connection: sqlite3.Connection | None = None
+        self._lanes: dict[Place, int] = {}
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await trio.to_thread.run_sync(self._guarded, work, limiter=self._limiter)
+
+    # -- in the thread
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            import sqlite3  # 2 MB and 10 ms that only delays need
+        except ImportError as error:
+            raise IndexUnavailable(
+                "this Python has no sqlite3 module, which delays and retries need: run pykbroker with a "
+                "Python that was built with it"
+            ) from error
+        try:
+            if self._connection is None:
+                self._connection = self._opened()
+            with self._connection:
+                return work(self._connection)
+        except sqlite3.OperationalError as error:
+            if self._connection is None or "no such" not in str(error):
+                self._let_go()
+                raise IndexUnavailable(f"file={self._path}: {error}; look for a full disk") from error
+            self._begin_anew(error)
+            raise IndexLost(str(error)) from error
+        except sqlite3.DatabaseError as error:
+            self._begin_anew(error)
+            raise IndexLost(str(error)) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        import sqlite3  # as above
+
+        self._lanes.clear()
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
+        try:
+            for statement in _SETTINGS:
+                connection.execute(statement)
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise sqlite3.DatabaseError(f"version {version}, known: {VERSION}")
+            with connection:
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        self._lanes.clear()
+        if connection is not None:
+            with contextlib.suppress(Exception):  # whatever state it is in
+                connection.close()
+
+    def _begin_anew(self, why: Exception) -> None:
+        log.error("the due-time index is damaged and made anew: file=%s: %s", self._path, why)
+        self._let_go()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(FILE + suffix).unlink(missing_ok=True)
+
+    def _lane(self, connection: sqlite3.Connection, lane: Place) -> int:
+        """The number of a lane, -1 if it has none."""
+        known = self._lanes.get(lane)
+        if known is None:
+            row = connection.execute(
+                "SELECT lane FROM lanes WHERE topic = ? AND number = ?", (lane.topic_id, lane.partition)
+            ).fetchone()
+            if row is None:
+                return -1
+            known = self._lanes[lane] = row[0]
+        return known
+
+    def _note(self, connection: sqlite3.Connection, lane: Place, upto: Indexed) -> int:
+        number = self._lane(connection, lane)
+        if number >= 0:
+            changed = connection.execute(
+                "UPDATE lanes SET indexed = ?, epoch = ? WHERE lane = ?", (*upto, number)
+            )
+            if changed.rowcount == 1:
+                return number
+        # Not remembered before it is committed.
+        self._lanes.pop(lane, None)
+        cursor = connection.execute(
+            "INSERT INTO lanes (topic, number, indexed, epoch) VALUES (?, ?, ?, ?)", (*lane, *upto)
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    # -- what is asked
+
+    async def indexed(self, lane: Place) -> Indexed | None:
+        """How far a lane is indexed."""
+
+        def work(connection: sqlite3.Connection) -> Indexed | None:
+            row = connection.execute(
+                "SELECT indexed, epoch FROM lanes WHERE topic = ? AND number = ?", tuple(lane)
+            ).fetchone()
+            return None if row is None else Indexed(*row)
+
+        return await self._run(work)
+
+    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
+        """Add rows, in one transaction with the offset up to which that is all."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            number = self._note(connection, lane, upto)
+            connection.executemany(
+                "INSERT OR IGNORE INTO held VALUES (?, ?, ?)", [(number, due, at) for due, at in rows]
+            )
+
+        await self._run(work)
+
+    async def cut(self, lane: Place, upto: Indexed) -> None:
+        """Remove the rows from an offset on; looks through the whole lane."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            number = self._note(connection, lane, upto)
+            connection.execute("DELETE FROM held WHERE lane = ? AND at >= ?", (number, upto.end))
+
+        await self._run(work)
+
+    async def above(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """The first rows above ``key``, in order."""
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            rows = connection.execute(
+                "SELECT due, at FROM held WHERE lane = ? AND (due, at) > (?, ?) AND at >= ? AND at < ? "
+                "ORDER BY due, at LIMIT ?",
+                (self._lane(connection, lane), *key, start, end, limit),
+            )
+            return [Row(*row) for row in rows]
+
+        return await self._run(work)
+
+    async def late(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
+        """The first rows by offset that are not above ``key``."""
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            rows = connection.execute(
+                "SELECT due, at FROM held WHERE lane = ? AND (due, at) <= (?, ?) AND at >= ? AND at < ? "
+                "ORDER BY at LIMIT ?",
+                (self._lane(connection, lane), *key, start, end, limit),
+            )
+            return [Row(*row) for row in rows]
+
+        return await self._run(work)
+
+    async def purge(self, lane: Place, released: Released) -> int:
+        """Remove rows that are released, some at a time."""
+        gone = 0
+        for horizon, start, end in released.spans():
+            below = LOWEST
+            while below < horizon:
+                removed, below = await self._purge_some(lane, below, horizon, start, end)
+                gone += removed
+        return gone
+
+    async def _purge_some(
+        self, lane: Place, below: Row, horizon: Row, start: int, end: int
+    ) -> tuple[int, Row]:
+        """Look at some rows above ``below`` and remove what is released; how many, and where that ended."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, Row]:
+            number = self._lane(connection, lane)
+            row = connection.execute(
+                "SELECT due, at FROM held WHERE lane = ? AND (due, at) > (?, ?) AND (due, at) <= (?, ?) "
+                "ORDER BY due, at LIMIT 1 OFFSET ?",
+                (number, *below, *horizon, SLICE - 1),
+            ).fetchone()
+            upto = horizon if row is None else Row(*row)
+            removed = connection.execute(
+                "DELETE FROM held WHERE lane = ? AND (due, at) > (?, ?) AND (due, at) <= (?, ?) "
+                "AND at >= ? AND at < ?",
+                (number, *below, *upto, start, end),
+            )
+            return removed.rowcount, upto
+
+        return await self._run(work)
+
+    async def floor(self, lane: Place) -> int | None:
+        """The lowest offset of a row.  Looks through the whole lane, some rows at a time; rows that are
+        added meanwhile lie behind those that are there."""
+        lowest: int | None = None
+        at = LOWEST
+        while True:
+            found, last = await self._scan(lane, at)
+            if found is not None and (lowest is None or found < lowest):
+                lowest = found
+            if last is None:
+                return lowest
+            at = last
+
+    async def _scan(self, lane: Place, above: Row) -> tuple[int | None, Row | None]:
+        def work(connection: sqlite3.Connection) -> tuple[int | None, Row | None]:
+            number = self._lane(connection, lane)
+            last = connection.execute(
+                "SELECT due, at FROM held WHERE lane = ? AND (due, at) > (?, ?) "
+                "ORDER BY due, at LIMIT 1 OFFSET ?",
+                (number, *above, SCAN - 1),
+            ).fetchone()
+            within, bound = ("", ()) if last is None else (" AND (due, at) <= (?, ?)", tuple(last))
+            (lowest,) = connection.execute(
+                f"SELECT min(at) FROM held WHERE lane = ? AND (due, at) > (?, ?){within}",
+                (number, *above, *bound),
+            ).fetchone()
+            return lowest, None if last is None else Row(*last)
+
+        return await self._run(work)
+
+    async def count(self, lane: Place, above: Row = LOWEST) -> int:
+        """The number of rows above a key.  Looks through all of them."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            (rows,) = connection.execute(
+                "SELECT count(*) FROM held WHERE lane = ? AND (due, at) > (?, ?)",
+                (self._lane(connection, lane), *above),
+            ).fetchone()
+            return int(rows)
+
+        return await self._run(work)
+
+    async def forget(self, topic_ids: Collection[bytes]) -> None:
+        """Remove the lanes of these held logs, some rows at a time."""
+        if not self._path.exists():
+            return
+        for lane in await self.lanes():
+            if lane.topic_id in topic_ids:
+                while await self._run(partial(self._forget_some, lane)):
+                    pass
+
+    def _forget_some(self, lane: Place, connection: sqlite3.Connection) -> bool:
+        number = self._lane(connection, lane)
+        row = connection.execute(
+            "SELECT due, at FROM held WHERE lane = ? ORDER BY due, at LIMIT 1 OFFSET ?", (number, SLICE - 1)
+        ).fetchone()
+        if row is not None:
+            connection.execute("DELETE FROM held WHERE lane = ? AND (due, at) <= (?, ?)", (number, *row))
+            return True
+        connection.execute("DELETE FROM held WHERE lane = ?", (number,))
+        connection.execute("DELETE FROM lanes WHERE lane = ?", (number,))
+        self._lanes.pop(lane, None)
+        return False
+
+    async def lanes(self) -> list[Place]:
+        """All lanes that are there."""
+
+        def work(connection: sqlite3.Connection) -> list[Place]:
+            return [Place(*row) for row in connection.execute("SELECT topic, number FROM lanes")]
+
+        return await self._run(work)
+
+    async def aclose(self) -> None:
+        """Let go of the file."""
+        await trio.to_thread.run_sync(self._let_go, limiter=self._limiter)
