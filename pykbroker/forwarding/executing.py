@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 from pykbroker.forwarding.copying import Building, Source
-from pykbroker.forwarding.machine import HALF
+from pykbroker.forwarding.moves import HALF
 from pykbroker.forwarding.plan import LaneValue, Move
 from pykbroker.forwarding.targets import Rules, TargetPort
 from pykbroker.records.batch import HEADER_SIZE, MAX_SEQUENCE, add_sequence

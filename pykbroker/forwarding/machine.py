@@ -29,13 +29,11 @@ from dataclasses import dataclass, field, replace
 from pykbroker.coordinator.machine import Decision
 from pykbroker.coordinator.shard_log import NewRecord, StoredRecord
 from pykbroker.forwarding import plan as form
+from pykbroker.forwarding.moves import cut, merged, planned
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, PlanError, Route
-from pykbroker.records.batch import MAX_SEQUENCE, add_sequence
+from pykbroker.records.batch import MAX_SEQUENCE
 
 log = logging.getLogger(__name__)
-
-HALF = 1 << 30
-"""Sequences wrap: one that is less than half the circle ahead of another is ahead of it."""
 
 Name = tuple[Place, int]
 """What tells a move from the others of its plan."""
@@ -106,12 +104,12 @@ class ForwardMachine:
         lane = self.lanes[ingress]
         done = tuple(done)
         slot = _free_slot(lane, done)
-        moves, sequences = _planned(ingress, lane, routes)
+        moves, sequences = planned(routes, lane.sequences)
         plan = Plan(slot=slot, first_offset=lane.value.position, next_offset=next_offset, moves=moves)
         records = [_done_record(ingress, each) for each in done if each != slot or not moves]
         if moves:
             records.append(_plan_record(ingress, plan))
-        records += sequences
+        records += _sequence_records(ingress, sequences)
         records += [NewRecord(form.extra_key(ingress, name), value) for name, value in extras]
         value = lane.value._replace(position=next_offset, leader_epoch=leader_epoch)
         if value != lane.value:
@@ -137,7 +135,7 @@ class ForwardMachine:
         that it has already; ``instead``: where the others go."""
         lane = self.lanes[ingress]
         plan = lane.plans[slot]
-        more, sequences = _planned(ingress, lane, instead)
+        more, sequences = planned(instead, lane.sequences)
         moves: list[Move] = []
         for move in plan.moves:
             if move.name != name:
@@ -147,22 +145,23 @@ class ForwardMachine:
         amended = Plan(
             slot=slot, first_offset=plan.first_offset, next_offset=plan.next_offset, moves=(*moves, *more)
         )
-        return Decision(records=(_plan_record(ingress, amended), *sequences), replies=((token, amended),))
+        records = (_plan_record(ingress, amended), *_sequence_records(ingress, sequences))
+        return Decision(records=records, replies=((token, amended),))
 
     def merge(self, ingress: Place, waiting: Mapping[int, Collection[Name]], token: int) -> ForwardDecision:
         """Make one plan of several, by slot, of which only these moves are left."""
         lane = self.lanes[ingress]
         plans = [lane.plans[slot] for slot in waiting]
         left = [move for plan, move in lane.open_moves() if move.name in waiting.get(plan.slot, ())]
-        merged = Plan(
+        joined = Plan(
             slot=min(waiting),
             first_offset=min(plan.first_offset for plan in plans),
             next_offset=max(plan.next_offset for plan in plans),
-            moves=_merged(left),
+            moves=merged(left),
         )
-        records = [_plan_record(ingress, merged)]
-        records += [_done_record(ingress, plan.slot) for plan in plans if plan.slot != merged.slot]
-        return Decision(records=tuple(records), replies=((token, merged),))
+        records = [_plan_record(ingress, joined)]
+        records += [_done_record(ingress, plan.slot) for plan in plans if plan.slot != joined.slot]
+        return Decision(records=tuple(records), replies=((token, joined),))
 
     def restart(self, ingress: Place, position: int, leader_epoch: int, token: int) -> ForwardDecision:
         """Go on at ``position``: the ingress log has lost what lay behind it, and what is there or comes
@@ -171,7 +170,7 @@ class ForwardMachine:
         value = lane.value._replace(position=position, leader_epoch=leader_epoch)
         records = [_lane_record(ingress, value)]
         for plan in lane.plans.values():
-            left = _cut(plan, position)
+            left = cut(plan, position)
             if not left.moves:
                 records.append(_done_record(ingress, plan.slot))
             elif left != plan:
@@ -252,66 +251,6 @@ class ForwardMachine:
         raise AssertionError("nothing is ever due")
 
 
-def _planned(ingress: Place, lane: Lane, routes: Iterable[Route]) -> tuple[tuple[Move, ...], list[NewRecord]]:
-    """The routes as moves, and the records of the sequences behind them."""
-    after: dict[Place, int] = {}
-    moves = []
-    for route in routes:
-        base = after.get(route.target, lane.sequences.get(route.target, 0))
-        if route.last_sequence >= 0 and 0 < (route.last_sequence + 1 - base) & MAX_SEQUENCE < HALF:
-            base = add_sequence(route.last_sequence, 1)
-        after[route.target] = add_sequence(base, len(route.offsets))
-        moves.append(
-            Move(
-                target=route.target,
-                offsets=route.offsets,
-                since=route.since,
-                base_sequence=base,
-                source=route.source,
-                note=route.note,
-            )
-        )
-    records = [
-        NewRecord(form.sequence_key(ingress, target), form.encode_numbers(sequence))
-        for target, sequence in after.items()
-    ]
-    return tuple(moves), records
-
-
-def _merged(moves: Iterable[Move]) -> tuple[Move, ...]:
-    """The moves, in the order of sequences, with those joined that follow each other and are of one kind:
-    one source, one note, and no record twice."""
-    groups: list[tuple[Move, list[int], set[int]]] = []
-    last: dict[Place, int] = {}
-    for move in moves:
-        at = last.get(move.target)
-        if at is not None:
-            first, offsets, seen = groups[at]
-            if (
-                add_sequence(first.base_sequence, len(offsets)) == move.base_sequence
-                and (first.source, first.note) == (move.source, move.note)
-                and seen.isdisjoint(move.offsets)
-            ):
-                offsets += move.offsets
-                seen.update(move.offsets)
-                continue
-        last[move.target] = len(groups)
-        groups.append((move, list(move.offsets), set(move.offsets)))
-    return tuple(replace(move, offsets=tuple(offsets)) for move, offsets, _ in groups)
-
-
-def _cut(plan: Plan, end: int) -> Plan:
-    """The plan without what lies at or behind the offset ``end`` of the ingress log."""
-    moves = []
-    for move in plan.moves:
-        if move.source is not None:
-            moves.append(move)
-        elif offsets := tuple(offset for offset in move.offsets if offset < end):
-            moves.append(replace(move, offsets=offsets))
-    first, behind = min(plan.first_offset, end), min(plan.next_offset, end)
-    return replace(plan, first_offset=first, next_offset=behind, moves=tuple(moves))
-
-
 def _free_slot(lane: Lane, done: Sequence[int]) -> int:
     taken = lane.plans.keys() - set(done)
     slot = 0
@@ -322,6 +261,13 @@ def _free_slot(lane: Lane, done: Sequence[int]) -> int:
 
 def _lane_record(ingress: Place, value: LaneValue) -> NewRecord:
     return NewRecord(form.lane_key(ingress), form.encode_numbers(*value))
+
+
+def _sequence_records(ingress: Place, sequences: Mapping[Place, int]) -> list[NewRecord]:
+    return [
+        NewRecord(form.sequence_key(ingress, target), form.encode_numbers(sequence))
+        for target, sequence in sequences.items()
+    ]
 
 
 def _plan_record(ingress: Place, plan: Plan) -> NewRecord:
