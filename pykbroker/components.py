@@ -370,8 +370,8 @@ class RetryContext:
     """One failure of one record in one consumer group.
 
     ``topic`` is the topic that the record came from, also when it failed in the retry topic;
-    ``partition`` its partition there, ``offset`` its offset, None where the consumer did not say (it
-    produced the record to the retry topic by itself).  ``attempt`` counts the failures, this one
+    ``partition`` and ``offset`` its place there.  A consumer that produces to the retry topic may not
+    have said it: then ``offset`` is None, and ``partition`` that of the retry topic.  ``attempt`` counts the failures, this one
     included: 1 is the first.  ``reason`` is what the consumer said, "" for nothing.
     ``first_failure_ms`` and ``last_failure_ms`` are the broker's times of the first failure and of the
     one before this; for a first failure both are ``now_ms``.  ``max_attempts``, ``delay_ms`` and
@@ -439,7 +439,8 @@ class RetryPolicy(Protocol):
     ``pykbroker.retry.policy`` of a topic, a group or the broker."""
 
     def decide(self, ctx: RetryContext) -> RetryDecision:
-        """One of the three.  Called once per failure, in the order in which they arrive.
+        """One of the three.  Called once per failure, in the order in which they arrive, and again only
+        where a crash came before the decision was stored.
 
         The decision is stored with the record; it stands whatever happens to policy and settings.
         Raising, or another answer, counts as a fault; the record is then treated as by the policy

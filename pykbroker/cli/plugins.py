@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pykbroker.components import PluginSetting
     from pykbroker.plugins import PluginInfo, Plugins
 
-KINDS = ("partitioner", "exchange", "validator")
+KINDS = ("partitioner", "exchange", "validator", "retry-policy")
 """What ``plugins new`` can begin."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -185,7 +185,7 @@ def _check_free(name: str, kind: str) -> None:
     plugins = _load((), None)
     try:
         for info in plugins.infos():
-            taken = {offered for what, offered in info.components if what.startswith(kind)}
+            taken = {offered for what, offered in info.components if what.startswith(kind.replace("-", " "))}
             if name == info.name or name in taken:
                 raise Failed(
                     f"{name} is taken: by the plugin {info.name} ({info.origin})", "Choose another NAME"

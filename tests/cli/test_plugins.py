@@ -107,7 +107,7 @@ def test_a_name_that_is_none(name: str) -> None:
     assert "must be small letters" in run("new", name, "--kind", "validator", status=2).output
 
 
-TAKEN = [("topic", "exchange"), ("sticky", "partitioner"), ("events", "validator")]
+TAKEN = [("topic", "exchange"), ("sticky", "partitioner"), ("events", "validator"), ("fixed", "retry-policy")]
 
 
 @pytest.mark.parametrize(("name", "kind"), TAKEN)
@@ -134,7 +134,7 @@ def test_a_new_package_passes_its_tests(
     monkeypatch.setenv("PYTHONPATH", str(Path(pykbroker.__file__).parents[1]))
     Path("conftest.py").write_text(CONFTEST)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--rootdir", ".")
-    result.assert_outcomes(passed=3 if kind == "exchange" else 2)
+    result.assert_outcomes(passed=3 if kind in ("exchange", "retry-policy") else 2)
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)

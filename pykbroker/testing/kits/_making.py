@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from pykbroker.components import RETRY_POLICY, BuildContext, Component, ComponentKind, Settings
@@ -106,5 +106,7 @@ def call(
     if took > SLOW_S:
         raise KitFailure(f"{what} took {took:.3f} s: everything else in a broker waits meanwhile")
     if isinstance(answer, Awaitable):
+        if isinstance(answer, Coroutine):
+            answer.close()
         raise KitFailure(f"{what} must not be async: a broker calls it and does not wait")
     return answer
