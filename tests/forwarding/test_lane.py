@@ -15,7 +15,7 @@ from pykbroker.coordinator.runtime import Shard
 from pykbroker.coordinator.shard_log import MemoryLog
 from pykbroker.errors import ErrorCode
 from pykbroker.forwarding import lane as lane_module
-from pykbroker.forwarding import runner as runner_module
+from pykbroker.forwarding import moving
 from pykbroker.forwarding.deciding import FinalTarget
 from pykbroker.forwarding.lane import FaceWork, Surroundings
 from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
@@ -184,7 +184,7 @@ async def test_an_unavailable_target_delays_only_its_own_moves(home: Home) -> No
 
 
 async def test_what_waits_is_merged_and_survives_a_kill(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "MERGE_AT", 10)
+    monkeypatch.setattr(moving, "MERGE_AT", 10)
     home.port.unavailable.add(NAMES["a"])
     async with home.running() as driver:
         for _ in range(100):
@@ -202,7 +202,7 @@ async def test_what_waits_is_merged_and_survives_a_kill(home: Home, monkeypatch:
 
 
 async def test_merging_goes_on_where_targets_come_and_go(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "MERGE_AT", 4)
+    monkeypatch.setattr(moving, "MERGE_AT", 4)
     async with home.running():
         for number in range(60):
             if number % 7 == 0:

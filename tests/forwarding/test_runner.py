@@ -13,7 +13,7 @@ from pykbroker.clock import MovableClock
 from pykbroker.coordinator.runtime import Shard
 from pykbroker.coordinator.shard_log import MemoryLog
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.forwarding import runner as runner_module
+from pykbroker.forwarding import moving
 from pykbroker.forwarding.copying import Copier, Source, provenance
 from pykbroker.forwarding.machine import Answer, ForwardMachine, Lane
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
@@ -294,7 +294,7 @@ async def test_a_source_that_cannot_be_read_now_is_tried_again(monkeypatch: pyte
 
 
 async def test_what_waits_is_merged_whatever_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "MERGE_AT", 5)
+    monkeypatch.setattr(moving, "MERGE_AT", 5)
     home = Home(
         *(
             Step(
