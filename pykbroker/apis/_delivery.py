@@ -1,4 +1,4 @@
-"""The seam between the APIs that make topics and :mod:`pykbroker.delivery`."""
+"""The seam between APIs and :mod:`pykbroker.delivery`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pykbroker.apis._registry import RequestContext
 
 if TYPE_CHECKING:
+    from pykbroker.delivery.commits import CommitChecks
+    from pykbroker.delivery.following import Following
     from pykbroker.delivery.topics import DeliveryTopics
 
 
@@ -16,6 +18,20 @@ def delivery_topics(ctx: RequestContext) -> DeliveryTopics | None:
     delivery = getattr(ctx.services, "delivery", None)
     topics: DeliveryTopics | None = None if delivery is None else delivery.topics
     return topics
+
+
+def commit_checks(ctx: RequestContext) -> CommitChecks | None:
+    """Who looks at what commits ask; None where nothing of that is there."""
+    delivery = getattr(ctx.services, "delivery", None)
+    checks: CommitChecks | None = None if delivery is None else delivery.commits
+    return checks
+
+
+def following(ctx: RequestContext) -> Following | None:
+    """Who knows which dead letters are settled; None where nothing of that is there."""
+    delivery = getattr(ctx.services, "delivery", None)
+    found: Following | None = None if delivery is None else delivery.following
+    return found
 
 
 async def known_groups(ctx: RequestContext, names: Iterable[str]) -> Collection[str]:

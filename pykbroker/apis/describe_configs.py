@@ -2,8 +2,9 @@
 
 v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
 clients read, modify and write.  The bindings of an exchange are one setting, and in pages where that
-would be too long (see ``_binding_pages``).  Resource types 8 (loggers) and 16 (client metrics) have no
-settings here, and answer an empty list.
+would be too long (see ``_binding_pages``); likewise which dead letters of a topic are settled, for those
+who name that setting (see :mod:`pykbroker.delivery.letters`).  Resource types 8 (loggers) and 16 (client
+metrics) have no settings here, and answer an empty list.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from pykbroker.apis._delivery import following
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog import bindings, names
 from pykbroker.catalog.alter import check_broker_name
@@ -26,6 +28,8 @@ from pykbroker.config.describe import (
     describe_group,
     describe_topic,
 )
+from pykbroker.config.setting import Kind, Setting
+from pykbroker.delivery.letters import SETTLED, described
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -38,6 +42,15 @@ from pykbroker.protocol.messages.describe_configs import (
 
 BROKER_LOGGER, CLIENT_METRICS = 8, 16
 
+_SETTLED = Setting(
+    name=SETTLED,
+    field="",
+    kind=Kind.STRING,
+    default="",
+    doc="""Which dead letters of this topic are replayed or purged: a JSON object, partition to offsets and
+    ranges; {"pages": N} where they are to be read from this name with .0, .1 and so on behind it.""",
+)
+
 
 def failed(ctx: RequestContext, request: DescribeConfigsRequest, code: ErrorCode) -> DescribeConfigsResponse:
     """Every resource asked for carries ``code``."""
@@ -46,14 +59,14 @@ def failed(ctx: RequestContext, request: DescribeConfigsRequest, code: ErrorCode
 
 @api(DescribeConfigsRequest, DescribeConfigsResponse, failed=failed)
 async def handle(ctx: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
-    return DescribeConfigsResponse(results=[_result(ctx, request, each) for each in request.resources])
+    return DescribeConfigsResponse(results=[await _result(ctx, request, each) for each in request.resources])
 
 
-def _result(
+async def _result(
     ctx: RequestContext, request: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
     try:
-        entries = _entries(ctx, resource)
+        entries = [*_entries(ctx, resource), *await _settled(ctx, resource)]
     except KafkaError as error:
         return _refused(resource, error)
     wanted = resource.configuration_keys
@@ -117,6 +130,28 @@ def _binding_pages(image: Image, topic: str, wanted: Iterable[str]) -> Iterator[
                 synonyms=(synonym,),
                 setting=dataclasses.replace(row, name=name),
             )
+
+
+async def _settled(ctx: RequestContext, resource: DescribeConfigsResource) -> list[Entry]:
+    """Which dead letters of a topic are settled, for those who ask by name."""
+    wanted = [key for key in resource.configuration_keys or () if key.startswith(SETTLED)]
+    topic = ctx.services.catalog.image.topics.get(resource.resource_name)
+    follows = following(ctx)
+    if not wanted or resource.resource_type != TOPIC or topic is None or follows is None:
+        return []
+    found = described(await follows.settled(topic))
+    return [
+        Entry(
+            name=name,
+            value=found[name],
+            read_only=True,
+            source=Source.TOPIC,
+            synonyms=(Synonym(name, found[name], Source.TOPIC),),
+            setting=dataclasses.replace(_SETTLED, name=name),
+        )
+        for name in wanted
+        if name in found
+    ]
 
 
 def _check_named(name: str, what: str) -> None:

@@ -3,15 +3,18 @@
 - Versions 2 to 4 carry a retention time, 6 a leader epoch, 7 (KIP-345) a static member, 8 is flexible,
   9 (KIP-848) calls the generation a member epoch (classic groups: the generation still) and answers
   GROUP_ID_NOT_FOUND for a member of an unknown group, 10 (KIP-848) names topics by id.
-- Partitions that do not exist are refused one by one, before the group is asked.
+- Partitions that do not exist are refused one by one, before the group is asked; so are those whose
+  metadata asks for what cannot be (INVALID_REQUEST; see :mod:`pykbroker.delivery.nacks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pykbroker.apis._delivery import commit_checks
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog.image import Topic
+from pykbroker.delivery.nacks import may_ask
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.groups.messages import Commit, OffsetToCommit
 from pykbroker.protocol.messages.offset_commit import (
@@ -41,9 +44,13 @@ async def handle(ctx: RequestContext, request: OffsetCommitRequest) -> OffsetCom
         for partition in topic.partitions:
             if found is None or not 0 <= partition.partition_index < len(found.partitions):
                 errors.append(missing)
-            else:
+                continue
+            code = ErrorCode.NONE
+            if partition.committed_metadata and may_ask(partition.committed_metadata):
+                code = await _check(ctx, request.group_id, found, partition)
+            if code is ErrorCode.NONE:
                 known.append((len(errors), _wanted(found, partition)))
-                errors.append(ErrorCode.NONE)
+            errors.append(code)
     if known:
         codes = await _commit(ctx, request, tuple(wanted for _, wanted in known))
         for (place, _), code in zip(known, codes, strict=True):
@@ -58,6 +65,17 @@ def _find(ctx: RequestContext, topic: OffsetCommitRequestTopic) -> tuple[Topic |
         return image.topics.get(topic.name), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     found = image.topic_by_id(topic.topic_id)
     return found, ErrorCode.UNKNOWN_TOPIC_ID if found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+async def _check(
+    ctx: RequestContext, group: str, topic: Topic, partition: OffsetCommitRequestPartition
+) -> ErrorCode:
+    """The code for a commit that asks for something."""
+    checks = commit_checks(ctx)
+    if checks is None:
+        return ErrorCode.NONE
+    index, offset = partition.partition_index, partition.committed_offset
+    return await checks.check(group, topic, index, offset, partition.committed_metadata or "")
 
 
 def _wanted(topic: Topic, partition: OffsetCommitRequestPartition) -> OffsetToCommit:

@@ -1,15 +1,56 @@
-"""What commits are refused because of what their metadata asks for, before their group is asked."""
+"""What commits may ask where, and what is refused before their group is asked."""
 
 from __future__ import annotations
 
+import logging
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from pykbroker.errors import ErrorCode
+from pykbroker.catalog.retrying import (
+    DLQ_GROUP,
+    NO_POLICY,
+    RoleKind,
+    any_policy,
+    is_dead_letter_target,
+    retry_settings,
+    role_of,
+)
+from pykbroker.delivery.letters import is_exchange, why_not
+from pykbroker.delivery.nacks import Nack, WrongShape, parse, shown
+from pykbroker.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.image import Topic
     from pykbroker.delivery.topics import DeliveryTopics
+
+log = logging.getLogger(__name__)
+
+
+class Meaning(Enum):
+    """What the nacks of a group on a topic are."""
+
+    FAILURES = "failures"
+    """They count, and their records are retried."""
+    NOTHING = "nothing"
+    """Metadata like any other: the group has no policy there."""
+    MISTAKES = "mistakes"
+    """They are not interpreted where somebody may have thought they are, so the log says so."""
+
+
+def meaning(catalog: Catalog, topic: Topic, group: str) -> Meaning:
+    """What a nack of ``group`` on ``topic`` is."""
+    role = role_of(topic)
+    if role is not None and not topic.hidden:
+        # Whether the group has a policy (still) is the flow's business: what has failed is kept.
+        own = role.kind is RoleKind.RETRY and role.group == group
+        return Meaning.FAILURES if own else Meaning.MISTAKES
+    if not any_policy(catalog):
+        return Meaning.NOTHING
+    if topic.internal or is_exchange(catalog, topic) or is_dead_letter_target(catalog, topic.name):
+        return Meaning.MISTAKES
+    policy = retry_settings(catalog, topic.name, group).policy
+    return Meaning.NOTHING if policy == NO_POLICY else Meaning.FAILURES
 
 
 class CommitChecks:
@@ -22,4 +63,45 @@ class CommitChecks:
     async def check(self, group: str, topic: Topic, partition: int, offset: int, metadata: str) -> ErrorCode:
         """INVALID_REQUEST where the commit of ``offset`` asks for what cannot be, which is logged; the other
         partitions of the request are none the worse.  NONE where nothing is interpreted."""
-        raise NotImplementedError
+        try:
+            asked = parse(metadata)
+            if group == DLQ_GROUP:
+                why = (
+                    None if asked is None or isinstance(asked, Nack) else why_not(self._catalog, topic, asked)
+                )
+            else:
+                why = (
+                    await self._why_not_nacked(group, topic, offset, asked)
+                    if isinstance(asked, Nack)
+                    else None
+                )
+        except WrongShape as error:
+            if group != DLQ_GROUP:
+                if meaning(self._catalog, topic, group) is Meaning.FAILURES:
+                    log.warning(
+                        "a nack is not understood, the commit is applied: group=%s partition=%s-%d: %s",
+                        group, topic.name, partition, error,
+                    )  # fmt: skip
+                return ErrorCode.NONE
+            why = str(error)
+        if why is None:
+            return ErrorCode.NONE
+        log.warning("commit refused: group=%s partition=%s-%d: %s", group, topic.name, partition, why)
+        return ErrorCode.INVALID_REQUEST
+
+    async def _why_not_nacked(self, group: str, topic: Topic, offset: int, nack: Nack) -> str | None:
+        if not nack.ranges or meaning(self._catalog, topic, group) is not Meaning.FAILURES:
+            return None
+        last = nack.ranges[-1][1]
+        if last >= offset:
+            beyond = tuple((max(first, offset), last) for first, last in nack.ranges if last >= offset)
+            return f"offset {offset} is committed, and these are not read then: {shown(beyond)}"
+        try:
+            role = role_of(topic)
+            if role is None:
+                await self._topics.ensure(topic.name, group)
+            else:
+                await self._topics.ensure_topic(role)
+        except KafkaError as error:
+            return f"there is nowhere to retry: {error}"
+        return None

@@ -114,9 +114,30 @@ def merged(ranges: Iterable[Range]) -> Ranges:
 
 def clipped(ranges: Iterable[Range], start: int, end: int) -> Ranges:
     """The part of ``ranges`` from offset ``start`` to below ``end``."""
+    if end <= start:
+        return ()
     return tuple(
         (max(first, start), min(last, end - 1)) for first, last in ranges if last >= start and first < end
     )
+
+
+def difference(ranges: Iterable[Range], others: Iterable[Range]) -> Ranges:
+    """What lies in ``ranges`` and not in ``others``; both rise."""
+    left: list[Range] = []
+    away = list(others)
+    number = 0
+    for first, last in ranges:
+        while number < len(away) and away[number][1] < first:
+            number += 1
+        at, look = first, number
+        while look < len(away) and away[look][0] <= last:
+            if away[look][0] > at:
+                left.append((at, away[look][0] - 1))
+            at = max(at, away[look][1] + 1)
+            look += 1
+        if at <= last:
+            left.append((at, last))
+    return tuple(left)
 
 
 def shown(ranges: Iterable[Range], limit: int = 20) -> str:

@@ -72,7 +72,7 @@ class Cleaner:
     def _dirtiest(self) -> Partition | None:
         best: tuple[float, Partition | None] = (0.0, None)
         for partition in self._partitions:
-            if not partition.config.compacted or partition.closed or partition.needed_from is not None:
+            if not partition.config.compacted or partition.closed:
                 continue
             if self._idle_until.get(partition, 0) > self._clock.time_ms():
                 continue
@@ -89,7 +89,9 @@ class Cleaner:
 
     def _dirtiness(self, partition: Partition) -> float:
         """Its dirty share if it should be compacted now (infinite when overdue), else 0."""
-        start, end = self._dirty_start(partition), partition.last_stable_offset
+        start, end = self._dirty_start(partition), _end(partition)
+        if start >= end:
+            return 0.0
         overdue = self._is_overdue(partition, start, end)
         if overdue:
             try:
@@ -157,7 +159,7 @@ class Cleaner:
             segments=closed,
             next_base=active,
             dirty_start=self._dirty_start(partition),
-            end=partition.last_stable_offset,
+            end=_end(partition),
             now_ms=self._clock.time_ms(),
             delete_retention_ms=config.delete_retention_ms,
             min_compaction_lag_ms=config.min_compaction_lag_ms,
@@ -204,6 +206,11 @@ class Cleaner:
             self._clean_to.pop(key, None)
         for partition in [p for p in self._idle_until if p.closed]:
             del self._idle_until[partition]
+
+
+def _end(partition: Partition) -> int:
+    """Where compaction ends: before what may be aborted, and what the broker itself still has to read."""
+    return min(partition.last_stable_offset, partition.deletable_end)
 
 
 async def _run_worker(job: Job) -> bytes:

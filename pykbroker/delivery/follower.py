@@ -1,0 +1,407 @@
+"""The lane that follows the commits of one partition of ``__consumer_offsets``.
+
+Where it is: everything below the lane's position has been decided about; ``_seen`` is how far commits were
+looked at.  What may matter (:meth:`Follower._matters`) stands in a queue between.  The coordinator feeds the
+queue as it applies records; what does not fit there, and after a start all from the position on, is read
+from the log again.  Nothing is decided about that is not below the high watermark.
+
+An order that cannot be finished in one step stands aside (see :mod:`~pykbroker.delivery.orders`), and so do
+later ones of its holder.  One for which no topics can be made is tried again after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import trio
+
+from pykbroker.coordinator.shard_log import ShardLog
+from pykbroker.delivery import orders
+from pykbroker.delivery.counted import Counted, Holder
+from pykbroker.delivery.nacks import may_ask
+from pykbroker.delivery.orders import Order
+from pykbroker.delivery.steps import Doing, Draft, Places
+from pykbroker.errors import KafkaError
+from pykbroker.forwarding.copying import Source
+from pykbroker.forwarding.machine import Lane
+from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
+from pykbroker.forwarding.work import Records, Step, Work
+from pykbroker.groups.stored import OffsetRecord, UnreadableRecord, read
+
+if TYPE_CHECKING:
+    from pykbroker.clock import Clock
+    from pykbroker.delivery.reports import Reports
+
+log = logging.getLogger(__name__)
+
+READ_BYTES: Final = 256 * 1024
+MAX_QUEUED: Final = 1000
+MAX_QUEUED_CHARS: Final = 1_000_000
+"""Commits and their metadata that are kept in memory; with more, they are read from the log when due."""
+MAX_ASIDE: Final = 10_000
+"""Orders that stand aside; with more, the lane waits for some to be done."""
+FAR: Final = 10_000
+"""Commits behind the lane's position at which it is moved on, so that little is read after a start."""
+RETRY_S, MAX_RETRY_S = 1.0, 60.0
+"""How long an order whose topics cannot be made is left alone, at first and at last."""
+
+
+@dataclass(slots=True)
+class _Stuck:
+    until: float
+    delay: float
+
+
+class Queued(NamedTuple):
+    """A commit that may matter to ``holder``."""
+
+    offset: int
+    holder: Holder
+    record: OffsetRecord
+
+    @property
+    def asks(self) -> bool:
+        """Whether it does not just commit."""
+        return self.record.value is not None and may_ask(self.record.value.metadata)
+
+    @property
+    def chars(self) -> int:
+        """About its size in memory."""
+        return 0 if self.record.value is None else len(self.record.value.metadata)
+
+
+class Ingress(NamedTuple):
+    """The partition of the offsets topic as a follower needs it."""
+
+    log: ShardLog
+    leader_epoch: Callable[[], int]
+    end_of_epoch: Callable[[int], int]
+    """The offset at which an earlier leader epoch ended; -1 if that is not known."""
+
+
+class Follower(Work):
+    """See the module.  ``begin`` is the first commit that matters, where there is no lane yet; ``later`` has
+    :attr:`wake` called at a monotonic time."""
+
+    def __init__(
+        self,
+        label: str,
+        ingress: Ingress,
+        begin: int,
+        doing: Doing,
+        places: Places,
+        clock: Clock,
+        reports: Reports,
+        later: Callable[[float], None],
+    ) -> None:
+        self.label = label
+        self.wake = lambda: None
+        self._ingress = ingress
+        self._begin = begin
+        self._doing = doing
+        self._places = places
+        self._clock = clock
+        self._reports = reports
+        self._later = later
+        self._counted = Counted()
+        self._aside: dict[Holder, deque[Order]] = {}
+        self._stuck: dict[Holder, _Stuck] = {}
+        self._queue: deque[Queued] = deque()
+        self._in_queue: Counter[Holder] = Counter()
+        self._chars = 0
+        self._tops: dict[Holder, int] = {}
+        """For whom a commit matters that does not ask: one at or below this offset."""
+        self._seen = self._noted = begin
+        self._is_live = False
+        self.stepped = trio.Event()
+        """Set, and replaced, after each step."""
+        self.has_begun = False
+        """Whether it is known what has been decided."""
+        self._in_hand: int | None = begin
+        """The first commit of the step that is not durable yet."""
+        self._sweep = True
+
+    # -- fed by the coordinator
+
+    def applied(self, offset: int, record: OffsetRecord) -> None:
+        """The coordinator has applied a record."""
+        if not self._is_live or offset < self._seen:
+            return
+        queued = self._matters(offset, record)
+        if queued is not None:
+            if not self._put(queued):
+                self._is_live = False
+                return
+            self.wake()
+        elif offset - self._noted > FAR:
+            self._noted = offset
+            self.wake()
+        self._seen = offset + 1
+
+    def _matters(self, offset: int, record: OffsetRecord) -> Queued | None:
+        """The commit for the queue, if it may matter."""
+        value = record.value
+        asks = value is not None and may_ask(value.metadata)
+        if not asks and not self._tops:
+            return None
+        committed_for = None if value is None else value.topic_id
+        topic_id = self._places.topic_id(record.topic, committed_for)
+        if topic_id is None:
+            return None  # the topic is gone, and what counts of it goes with it
+        holder = Holder(record.group_id, topic_id, record.partition)
+        if not asks:
+            top = self._tops.get(holder)
+            if top is None or (value is not None and value.offset > top):
+                return None
+        return Queued(offset, holder, record)
+
+    def _put(self, queued: Queued) -> bool:
+        """Take a commit into the queue, if there is room."""
+        if self._queue and (len(self._queue) >= MAX_QUEUED or self._chars + queued.chars > MAX_QUEUED_CHARS):
+            return False
+        holder, value = queued.holder, queued.record.value
+        self._queue.append(queued)
+        self._in_queue[holder] += 1
+        self._chars += queued.chars
+        if value is not None:
+            # Until it is decided about, whatever it may count matters to later commits.
+            self._tops[holder] = max(self._tops.get(holder, -1), value.offset)
+        return True
+
+    def _take(self) -> Queued:
+        """Take the first commit out of the queue."""
+        queued = self._queue.popleft()
+        self._chars -= queued.chars
+        self._in_queue[queued.holder] -= 1
+        if not self._in_queue[queued.holder]:
+            del self._in_queue[queued.holder]
+        return queued
+
+    @property
+    def pending_from(self) -> int | None:
+        """The first commit that is not decided about, durably; None: there is none."""
+        if self._in_hand is not None:
+            return self._in_hand
+        if self._queue:
+            return self._queue[0].offset
+        return None if self._is_live else self._seen
+
+    @property
+    def waits_for(self) -> int | None:
+        """The high watermark for which the next order waits."""
+        return self._queue[0].offset + 1 if self._queue else None
+
+    def is_done(self, holder: Holder) -> bool:
+        """Whether nothing that ``holder`` has ordered is still to be done, but what is stuck."""
+        return self.pending_from is None and (holder not in self._aside or holder in self._stuck)
+
+    @property
+    def waiting(self) -> int:
+        """Orders that stand aside."""
+        return sum(map(len, self._aside.values()))
+
+    def changed(self, gone: Collection[bytes]) -> None:
+        """The catalog has changed; these topics are gone."""
+        if gone and any(holder.topic_id in gone for holder in self._counted.holders()):
+            self._sweep = True
+            self.wake()
+        if self._stuck:
+            for stuck in self._stuck.values():
+                stuck.until = 0.0
+            self.wake()
+
+    def sweep(self) -> None:
+        """Forget what has become pointless, soon."""
+        self._sweep = True
+        self.wake()
+
+    # -- the lane
+
+    def begin_position(self) -> int:
+        return self._begin
+
+    def leader_epoch(self) -> int:
+        return self._ingress.leader_epoch()
+
+    def end_of_decided(self, value: LaneValue) -> int:
+        end = self._ingress.log.end_offset
+        if value.leader_epoch != self._ingress.leader_epoch():
+            end_of_epoch = self._ingress.end_of_epoch(value.leader_epoch)
+            end = min(end, value.position) if end_of_epoch < 0 else end_of_epoch
+        return min(end, value.position)
+
+    async def resumed(self, lane: Lane | None, value: LaneValue) -> None:
+        extras: Mapping[bytes, bytes] = {} if lane is None else lane.extras
+        self._counted = Counted(extras)
+        self._aside, self._stuck, self._tops = {}, {}, {}
+        for name in sorted(each for each in extras if each[:1] == orders.PREFIX):
+            order = orders.decode(name, extras[name])
+            self._aside.setdefault(order.holder, deque()).append(order)
+        for holder in {*self._counted.holders(), *self._aside}:
+            self._retop(holder)
+        self._doing.resumed(self._counted, extras)
+        self._queue.clear()
+        self._in_queue.clear()
+        self._chars = 0
+        self.has_begun = True
+        self._seen = self._noted = value.position
+        self._is_live, self._in_hand = False, None
+        self._sweep = True
+        if lane is not None:
+            self._reports.planned_before(move for plan in lane.plans.values() for move in plan.moves)
+
+    def _retop(self, holder: Holder) -> None:
+        """See anew which commits matter to ``holder``."""
+        if self._in_queue[holder]:
+            return  # until that is taken up, all that may count by then
+        top = self._counted.top(holder)
+        for order in self._aside.get(holder, ()):
+            top = max(top, order.offset, *(last for _, last in order.ranges))
+        if top < 0:
+            self._tops.pop(holder, None)
+        else:
+            self._tops[holder] = top
+
+    # -- steps
+
+    async def step(self, position: int) -> Step | None:
+        draft = Draft(position)
+        self._in_hand = None
+        if self._sweep:
+            self._sweep = False
+            self._doing.sweep(draft)
+        await self._work_aside(draft)
+        while True:
+            if not self._is_live:
+                await self._read()
+            if self._queue and self._in_hand is None:
+                self._in_hand = self._queue[0].offset
+            await self._work_queue(draft)
+            if self._is_live or self._queue or draft.changes or draft.offsets:
+                break
+        if self._is_live and not self._queue:
+            self._note_distance(draft)
+        step = draft.step()
+        if step is None:
+            self._in_hand = None
+            self._stepped()
+        return step
+
+    def _stepped(self) -> None:
+        """Have whoever waits look again."""
+        self.stepped.set()
+        self.stepped = trio.Event()
+
+    def _note_distance(self, draft: Draft) -> None:
+        """Nothing is pending: now and then it is noted how far commits were looked at."""
+        seen = min(self._seen, self._ingress.log.high_watermark)
+        if seen - draft.position > FAR:
+            draft.passed(seen - 1, is_noted=True)
+
+    async def planned(self, step: Step, plan: Plan) -> None:
+        self._in_hand = None
+        self._stepped()
+        assert isinstance(step.data, Draft)
+        self._reports.planned(step.data)
+
+    async def _read(self) -> None:
+        """Take up commits from the log, until the queue is full or there are no more."""
+        commits = self._ingress.log
+        self._seen = max(self._seen, commits.start_offset)
+        while self._seen < commits.end_offset:
+            found = commits.read(self._seen, READ_BYTES)
+            for stored in found.records:
+                try:
+                    record = read(stored)
+                except UnreadableRecord:
+                    continue  # the coordinator has complained about it
+                if not isinstance(record, OffsetRecord):
+                    continue
+                queued = self._matters(stored.offset, record)
+                if queued is not None and not self._put(queued):
+                    self._seen = stored.offset
+                    return
+            if found.next_offset <= self._seen:
+                break
+            self._seen = found.next_offset
+            await trio.lowlevel.checkpoint()
+        self._is_live = True
+
+    async def _work_aside(self, draft: Draft) -> None:
+        now = self._clock.monotonic()
+        for holder in tuple(self._aside):
+            stuck = self._stuck.get(holder)
+            if not draft.has_room:
+                return
+            if stuck is not None and stuck.until > now:
+                continue
+            line = self._aside.pop(holder)
+            self._aside[holder] = line  # the last one next time
+            while line and draft.has_room:
+                order = line[0]
+                left = await self._do(order, draft)
+                if left is order:
+                    break
+                self._stuck.pop(holder, None)
+                if left is None:
+                    line.popleft()
+                    draft.changes[order.name] = None
+                else:
+                    line[0] = left
+                    draft.changes[order.name] = left.encode()
+            if not line:
+                del self._aside[holder]
+            self._retop(holder)
+
+    async def _work_queue(self, draft: Draft) -> None:
+        high_watermark = self._ingress.log.high_watermark
+        while self._queue and draft.has_room and self.waiting < MAX_ASIDE:
+            offset, holder, record = queued = self._queue[0]
+            if offset >= high_watermark:
+                break
+            order = self._doing.order(offset, holder, record)
+            if order is not None:
+                left: Order | None = order
+                if holder not in self._aside:
+                    left = await self._do(order, draft)
+                if left is not None:
+                    self._aside.setdefault(holder, deque()).append(left)
+                    draft.changes[left.name] = left.encode()
+            self._take()
+            # Of what asks it is noted that it has been answered, once and for all, whatever the answer.
+            draft.passed(offset, is_noted=queued.asks)
+            self._retop(holder)
+
+    async def _do(self, order: Order, draft: Draft) -> Order | None:
+        """Do what there is room for; what is left.  The same order: it is stuck."""
+        try:
+            return await self._doing.do(order, draft)
+        except KafkaError as error:
+            now = self._clock.monotonic()
+            stuck = self._stuck.get(order.holder)
+            if stuck is None:
+                delay = RETRY_S
+                self._reports.stuck(order, error)
+            else:
+                delay = min(2 * stuck.delay, MAX_RETRY_S)
+            self._stuck[order.holder] = _Stuck(now + delay, delay)
+            self._later(now + delay)
+            return order
+
+    # -- moves
+
+    async def read(self, source: Place | None, offsets: Sequence[int]) -> Records:
+        assert source is not None
+        return await self._doing.read(source, offsets)
+
+    def suffix(self, move: Move, index: int, record: Source) -> bytes:
+        return self._doing.suffix(move, index, record)
+
+    async def refused(
+        self, move: Move, refused: Mapping[int, str], records: Records
+    ) -> Sequence[Route] | None:
+        return await self._doing.elsewhere(move, tuple(refused))
