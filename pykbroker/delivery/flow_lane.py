@@ -127,17 +127,16 @@ class FlowPartition:
         held, arriving = self.held, self.arriving
         if held is None or self.delayed is None:
             return 0
-        if arriving is None:
-            position = self.delayed.log_end_offset if self.is_at_rest(engine) else 0
-        else:
+        if arriving is not None:
             position = arriving.position
-        if self._kept is not None and held.log.recovery_point >= self._kept[0]:
-            known = self._kept[1]
         else:
-            known = 0
-        if held.log.recovery_point >= held.log_end_offset:
+            position = self.delayed.log_end_offset if self.is_at_rest(engine) else 0
+        durable, end = held.log.recovery_point, held.log_end_offset
+        if durable >= end:
             return position
-        if self._kept is None or known:
-            self._kept = held.log_end_offset, position
-            held.request_flush()
-        return known
+        kept = self._kept
+        if kept is not None and durable < kept[0]:
+            return 0
+        self._kept = end, position
+        held.request_flush()
+        return 0 if kept is None else kept[1]

@@ -9,7 +9,6 @@ is deleted when it is empty.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -307,8 +306,13 @@ class Flows:
         while True:
             await self._tidy.wait()
             await trio.sleep(TIDY_S)
-            self._tidy = trio.Event()
-            await self._forget_gone()
+            await self.tidy()
+
+    async def tidy(self) -> None:
+        """Remove from the index what was released, once the disk has it."""
+        self._tidy = trio.Event()
+        await self._forget_gone()
+        if self._released:
             flows, self._released = self._released, set()
             works = [(flow.place, flow.work, flow.work.durable) for flow in flows if flow.work is not None]
             await self._flush_plans({place for place, _, _ in works if place is not None})
@@ -341,13 +345,17 @@ class Flows:
     async def _look_for_idle(self) -> None:
         while True:
             await pause(self._clock, IDLE_MS)
-            for flow in tuple(self._flows.values()):
-                if flow.scope is not None and flow.is_idle(self._engine):
-                    if flow.is_at_rest(self._engine):
-                        flow.scope.cancel()
-                    elif flow.work is not None:
-                        flow.work.rest(flow.mark(flow.last_batch(self._engine)))
-            await self._drop_empty()
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Have partitions that nothing is in write that down, and those that have done so stop."""
+        for flow in tuple(self._flows.values()):
+            if flow.scope is not None and flow.is_idle(self._engine):
+                if flow.is_at_rest(self._engine):
+                    flow.scope.cancel()
+                elif flow.work is not None:
+                    flow.work.rest(flow.mark(flow.last_batch(self._engine)))
+        await self._drop_empty()
 
     async def _drop_empty(self) -> None:
         """Delete flows without a retry topic that nothing is in."""
@@ -375,6 +383,3 @@ class Flows:
 
 def _is_closed(flow: FlowPartition) -> bool:
     return any(each is not None and each.closed for each in (flow.delayed, flow.held))
-
-
-Landing = Callable[["Partition"], "Partition"]

@@ -17,6 +17,7 @@ import trio
 
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.ingress import INGRESS_PREFIX
+from pykbroker.catalog.retrying import DELAYED_PREFIX, HELD_PREFIX, REPLAY_TOPIC
 from pykbroker.clock import Clock, pause
 from pykbroker.log import checkpoints
 from pykbroker.log.checkpoints import TopicPartition
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PASSED_ON: Final = (INGRESS_PREFIX, DELAYED_PREFIX, HELD_PREFIX, REPLAY_TOPIC)
+"""How logs are called that only the broker itself reads."""
 BATCH: Final = 50
 """Partitions looked at between two checkpoints of the loop: well below a millisecond when idle."""
 
@@ -200,11 +203,12 @@ class Upkeep:
 def _let_go(partition: Partition) -> None:
     """Give up the segments that only the broker itself needed, and needs no more.
 
-    Those are the segments of an ingress log, and of an exchange that does not keep what it has forwarded.
+    Those are the segments of an ingress log, of the logs of a flow, and of an exchange that does not keep
+    what it has forwarded.
     """
     config = partition.config
     if (config.pykbroker_exchange_type and not config.pykbroker_exchange_keep) or partition.topic.startswith(
-        INGRESS_PREFIX
+        PASSED_ON
     ):
         end = partition.deletable_end
         start = max((base for base in partition.log.segments() if base <= end), default=0)
