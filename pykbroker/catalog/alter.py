@@ -186,7 +186,7 @@ def _group(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == now.values:
         return []
-    _check_target(image, values.get(DEAD_LETTER_TOPIC, ""))
+    _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
     return [SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)]
 
 
@@ -213,14 +213,14 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
         raise _refused(str(error)) from None
     if values == now.values:
         return []
-    _check_target(image, values.get(DEAD_LETTER_TOPIC, ""))
+    _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
     return [SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)]
 
 
-def _check_target(image: Image, template: str) -> None:
+def _check_target(catalog: Catalog, image: Image, template: str) -> None:
     """A group's or the broker's dead-letter topic, as far as it can be told now which one that is."""
     if template.strip() and "{" not in template:
-        check_target(image, template.strip(), "", DEAD_LETTER_TOPIC)
+        check_target(image, catalog.broker_config, template.strip(), "", DEAD_LETTER_TOPIC)
 
 
 def check_broker_name(name: str, own: str) -> None:

@@ -140,22 +140,24 @@ class RetryRules:
 
     def _everywhere(self) -> Iterator[Mapping[str, str]]:
         """The settings of the broker, of all topics, and of all groups."""
-        broker = self._broker
-        yield {POLICY: broker.pykbroker_retry_policy, DEAD_LETTER_TOPIC: broker.pykbroker_dead_letter_topic}
-        for topic in self.image.topics.values():
-            if topic.overrides:
-                yield topic.overrides
-        for (kind, _), settings in self.image.settings.items():
-            if kind == GROUP:
-                yield settings.values
+        yield {POLICY: self._broker.pykbroker_retry_policy}
+        yield from (topic.overrides for topic in self.image.topics.values())
+        yield from (self.image.settings_of(GROUP, group).values for group in self.groups)
 
     @cached_property
     def _targets(self) -> tuple[frozenset[str], tuple[str, ...]]:
         """Names that dead letters go to, and templates of names that several use."""
-        everywhere = (values.get(DEAD_LETTER_TOPIC, "").strip() for values in self._everywhere())
-        given = {text for text in everywhere if text}
+        given = {self._broker.pykbroker_dead_letter_topic}
+        given |= {
+            self.image.settings_of(GROUP, group).values.get(DEAD_LETTER_TOPIC, "") for group in self.groups
+        }
+        for topic in self.image.topics.values():
+            if (template := topic.overrides.get(DEAD_LETTER_TOPIC, "")) and not templates.is_per_group(
+                template
+            ):
+                given.add(template.replace("{topic}", topic.name))
         shared = {each for each in given if "{" in each and not templates.is_per_group(each)}
-        return frozenset(each for each in given if "{" not in each), tuple(shared)
+        return frozenset(each.strip() for each in given if "{" not in each), tuple(shared)
 
     def _gives(self, template: str, name: str) -> bool:
         """Whether this name, which has ``{topic}`` or ``{group}`` in it but not both, is the template's."""
@@ -167,7 +169,8 @@ class RetryRules:
     def role_for(self, name: str, known: Collection[str]) -> Role | None:
         """The role that a topic of this name would have, were it made now; None for an ordinary topic.
 
-        ``known`` are the groups that exist.  Raises INVALID_TOPIC_EXCEPTION when two of them would have it.
+        ``known`` are the groups that exist.  Raises INVALID_TOPIC_EXCEPTION when two of them would have it,
+        or when the group has such a topic under another name.
         """
         if not self.any_policy or name in self.image.topics:
             return None
@@ -191,7 +194,16 @@ class RetryRules:
         in_charge = sorted(g for g in groups if self.settings(origin, g).policy != NO_POLICY)
         if len(in_charge) > 1:
             raise _two(kind, origin, name, in_charge[:2])
-        return Role(kind, origin, in_charge[0]) if in_charge else None
+        if not in_charge:
+            return None
+        role = Role(kind, origin, in_charge[0])
+        if (there := self.by_role.get(role.text)) is not None:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION,
+                f"the {kind.words} of group {role.group!r} on {origin} is {there.name}: it keeps its name "
+                f"while it is there, whatever {kind.setting} says since",
+            )
+        return role
 
     def check_alone(self, role: Role, known: Collection[str]) -> None:
         """Raise INVALID_TOPIC_EXCEPTION if another one of the ``known`` groups would have the same topic,

@@ -66,7 +66,7 @@ def pair(
     draft, changes = Draft(image), list[Change]()
     for role in (Role(RoleKind.RETRY, origin, group), Role(RoleKind.DEAD_LETTER, origin, group)):
         if role.kind is RoleKind.DEAD_LETTER and settings.shared_dead_letter:
-            more = shared(draft.view(), settings.dead_letter_topic, role, topic)
+            more = shared(draft.view(), broker, settings.dead_letter_topic, role, len(topic.partitions))
         else:
             rules.check_alone(role, known)
             more = one(draft.view(), broker, role, len(topic.partitions))
@@ -92,17 +92,13 @@ def one(image: Image, broker: BrokerConfig, role: Role, count: int) -> list[Chan
     return changes
 
 
-def shared(image: Image, name: str, role: Role, like: Topic | int) -> list[Change]:
-    """What makes a dead-letter topic that several may use, if it is not there; it has no role.
-
-    ``like``: the topic whose number of partitions it gets, or that number.
-    """
+def shared(image: Image, broker: BrokerConfig, name: str, role: Role, count: int) -> list[Change]:
+    """What makes a dead-letter topic that several may use, if it is not there; it has no role."""
     there = image.topics.get(name)
     if there is not None:
-        check_target(image, name, role.origin, DEAD_LETTER_TOPIC)
+        check_target(image, broker, name, role.origin, DEAD_LETTER_TOPIC)
         return []
     _check_name(image, name, role)
-    count = like if isinstance(like, int) else len(like.partitions)
     overrides = {"retention.ms": "-1", "cleanup.policy": "delete"}
     return [_created(image, name, count, overrides, _factor(image, role.origin))]
 
@@ -114,7 +110,7 @@ def partitions_for(image: Image, role: Role) -> int:
     return max((len(topic.partitions) for topic in found if topic is not None), default=1)
 
 
-def check_target(image: Image, name: str, origin: str, setting: str) -> None:
+def check_target(image: Image, broker: BrokerConfig, name: str, origin: str, setting: str) -> None:
     """Raise INVALID_CONFIG unless dead letters of ``origin`` may go to the topic ``name``, as far as it
     is there."""
     topic = image.topics.get(name)
@@ -125,7 +121,7 @@ def check_target(image: Image, name: str, origin: str, setting: str) -> None:
         why = f"{name}, which belongs to the broker"
     elif role is not None and role.kind is RoleKind.RETRY:
         why = f"{name}, which is a retry topic: its dead letters would be retried"
-    elif topic is not None and "compact" in topic.overrides.get("cleanup.policy", ""):
+    elif topic is not None and TopicConfig.from_overrides(broker, topic.overrides).compacted:
         why = f"{name}, which is compacted: letters of one key would replace each other"
     else:
         return
@@ -148,7 +144,8 @@ def check_dead_letters(
     template = after.get(DEAD_LETTER_TOPIC, "").strip()
     own = not after.get(EXCHANGE_TYPE, "").strip()  # an exchange has no groups whose failures come back
     if own and template and "{group}" not in template and template != was.get(DEAD_LETTER_TOPIC):
-        check_target(rules.image, templates.filled(template, name, ""), name, DEAD_LETTER_TOPIC)
+        target = templates.filled(template, name, "")
+        check_target(rules.image, broker, target, name, DEAD_LETTER_TOPIC)
     newly = before is None or not TopicConfig.from_overrides(broker, was).compacted
     if newly and TopicConfig.from_overrides(broker, after).compacted and rules.is_dead_letter_target(name):
         raise KafkaError(

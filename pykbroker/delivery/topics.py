@@ -14,7 +14,16 @@ from pykbroker.catalog import role_topics
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge
 from pykbroker.catalog.image import Image, Topic
-from pykbroker.catalog.retrying import NO_POLICY, ROLE, RetrySettings, Role, RoleKind, flow_of_role, held_name
+from pykbroker.catalog.retrying import (
+    DEAD_LETTER_TOPIC,
+    NO_POLICY,
+    ROLE,
+    RetrySettings,
+    Role,
+    RoleKind,
+    flow_of_role,
+    held_name,
+)
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.errors import ErrorCode, KafkaError
 
@@ -113,7 +122,8 @@ class DeliveryTopics:
         """
         there = self._catalog.image.topics.get(name)
         if there is not None:
-            role_topics.check_target(self._catalog.image, name, role.origin, role.kind.setting)
+            broker = self._catalog.broker_config
+            role_topics.check_target(self._catalog.image, broker, name, role.origin, DEAD_LETTER_TOPIC)
             return there
         letters = Role(RoleKind.DEAD_LETTER, role.origin, role.group)
         settings = self._catalog.retrying.settings(role.origin, role.group)
@@ -121,7 +131,7 @@ class DeliveryTopics:
         def decide(image: Image) -> Sequence[Change]:
             if not settings.shared_dead_letter and name == settings.dead_letter_topic:
                 return role_topics.one(image, self._catalog.broker_config, letters, partitions)
-            return role_topics.shared(image, name, letters, partitions)
+            return role_topics.shared(image, self._catalog.broker_config, name, letters, partitions)
 
         return (await self._update(decide)).topics[name]
 
