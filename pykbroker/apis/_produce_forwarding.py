@@ -1,7 +1,8 @@
 """The seam between Produce and forwarding: see :mod:`pykbroker.forwarding`.
 
-What is produced to a topic with a partitioner lands in its ingress log, whose sequences count, and the
-answer says offset -1: where the records will be is not known yet.  An exchange is appended to like any
+What is produced to a topic with a partitioner lands in its ingress log, and what is produced to a topic that
+delays or to a retry topic in its delayed log; the sequences there count, and the answer says offset -1:
+where the records will be is not known yet.  An exchange is appended to like any
 topic; one with ``pykbroker.exchange.unroutable=error`` looks at what comes first.
 """
 

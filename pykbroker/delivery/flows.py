@@ -107,6 +107,7 @@ class Flows:
         self._arrived = self._moved = 0
         self._gone: set[bytes] = set()
         self._swept = False
+        engine.landing = self._landing
         # From the beginning: nothing may be deleted before it is known what is needed.
         for partition in partitions:
             self._hold(partition)
@@ -268,6 +269,12 @@ class Flows:
         return 0 if topic is None else self._catalog.topic_config(topic).pykbroker_delay_ms
 
     # -- what others ask
+
+    def _landing(self, face: Partition) -> Partition | None:
+        config = face.config
+        if config.pykbroker_delay_enable or config.pykbroker_role.startswith("retry:"):
+            return self.landing(face)
+        return None
 
     def landing(self, face: Partition) -> Partition:
         """The partition to which Produce and nacks append what is meant for ``face``, a retry topic or one

@@ -38,6 +38,8 @@ class Engine:
     def __init__(self, shards: Shards, around: Around) -> None:
         self.shards = shards
         self.around = around
+        self.landing: Callable[[Partition], Partition | None] | None = None
+        """Where what is produced to a partition goes instead, if another lane has a log in front of it."""
         self._nursery: trio.Nursery | None = None
         self._running: dict[Place, _Running] = {}
         self._on_opened: list[Callable[[Partition], None]] = []

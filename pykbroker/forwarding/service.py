@@ -19,11 +19,8 @@ import trio
 
 from pykbroker.catalog.image import topic_id_text
 from pykbroker.catalog.ingress import INGRESS_PREFIX, face_id, ingress_name
-from pykbroker.components import RoutingContext
-from pykbroker.errors import ErrorCode
-from pykbroker.events import RecordUnroutable
 from pykbroker.forwarding.accounting import Counters
-from pykbroker.forwarding.deciding import STEP
+from pykbroker.forwarding.doors import doors, refused, unroutable_steps
 from pykbroker.forwarding.engine import Engine
 from pykbroker.forwarding.lane import FaceWork, Surroundings
 from pykbroker.forwarding.plan import Place
@@ -31,14 +28,11 @@ from pykbroker.forwarding.runner import Around, Runner
 from pykbroker.forwarding.shards import Shards
 from pykbroker.forwarding.targets import Directory, LocalTargets
 from pykbroker.records.batch import Buffer
-from pykbroker.records.decode import iter_records
-from pykbroker.records.validate import RecordsError
-from pykbroker.routing import routing_key_of
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.delta import Delta
-    from pykbroker.catalog.image import Image, Topic
+    from pykbroker.catalog.image import Topic
     from pykbroker.catalog.producer_ids import ProducerIds
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
@@ -49,9 +43,6 @@ if TYPE_CHECKING:
     from pykbroker.routing import Routes
 
 log = logging.getLogger(__name__)
-
-MAX_NAMED = 1000
-"""Unroutable records that one answer names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +92,8 @@ class Forwarding:
         self._topics = topics
         self._partitions = partitions
         self._routes = routes
-        self.doors: frozenset[str | bytes] = frozenset()
+        self.doors = doors(catalog, catalog.image)
         """Exchanges that refuse what they would send nowhere, by name and by id."""
-        self._find_doors(catalog.image)
         self._directory = Directory(catalog, plugins)
         self._around = Surroundings(
             clock=clock,
@@ -156,7 +146,7 @@ class Forwarding:
         """Follow the catalog: targets that changed, ingress partitions and targets that are gone."""
         self._directory.on_delta(delta)
         if delta.exchanges or delta.reconfigured or delta.broker_settings:
-            self._find_doors(delta.after)
+            self.doors = doors(self._catalog, delta.after)
         gone = {topic.topic_id for topic in delta.deleted}
         if not gone:
             return
@@ -177,14 +167,6 @@ class Forwarding:
             next_producer_id=around.next_producer_id,
             max_decompressed=around.max_decompressed,
         )
-
-    def _find_doors(self, image: Image) -> None:
-        found: set[str | bytes] = set()
-        for name in image.exchanges:
-            topic = image.topics.get(name)
-            if topic and self._catalog.topic_config(topic).pykbroker_exchange_unroutable == "error":
-                found |= {name, topic.topic_id}
-        self.doors = frozenset(found)
 
     # -- lanes
 
@@ -284,11 +266,13 @@ class Forwarding:
 
     def landing(self, face: Partition) -> Partition:
         """The partition to which Produce appends what is meant for ``face``: ``face`` itself unless its
-        topic has a partitioner.
+        topic has a partitioner, or delays, or is a retry topic.
 
         Raises :class:`~pykbroker.errors.KafkaError`: POLICY_VIOLATION where the topic's partitioner or
         exchange type is missing.
         """
+        if self.engine.landing is not None and (where := self.engine.landing(face)) is not None:
+            return where
         if face.config.pykbroker_partitioner:
             self._directory.check_partitioner(face.topic)
             return self._partitions.get(ingress_name(face.topic_id), face.index)
@@ -298,30 +282,15 @@ class Forwarding:
         return face
 
     def unroutable_steps(self, exchange: Partition, batch: Buffer) -> Generator[None, None, None]:
-        """Look at a batch at the door of an exchange, in steps of well under a millisecond.
-
-        Raises RecordsError (INVALID_RECORD) naming the records that would go nowhere, if there are any;
-        POLICY_VIOLATION where the type of an exchange is missing.
-        """
-        wrong: list[tuple[int, str, str]] = []
-        table, name = self._routes.current, exchange.topic
-        for index, record in enumerate(iter_records(batch, max_bytes=self._around.max_decompressed)):
-            key = routing_key_of(record.key, record.headers)
-            routed = table.cached(name, key) or table.route(
-                name, RoutingContext(exchange=name, routing_key=key, key=record.key, headers=record.headers)
-            )
-            if routed.unroutable:
-                wrong.append((index, key, f"routing key {key!r:.200} matches no binding of {name}"))
-            if not (index + 1) % STEP:
-                yield
-        if not wrong:
-            return
-        if (tell := self._around.on_unroutable) is not None:
-            for _, key, _ in wrong:
-                tell(RecordUnroutable(exchange=name, partition=exchange.index, offset=-1, routing_key=key))
-        self._around.counters.refused += len(wrong)
-        named = [(index, why) for index, _, why in wrong[:MAX_NAMED]]
-        raise RecordsError(ErrorCode.INVALID_RECORD, f"{len(wrong)} records go nowhere: {named[0][1]}", named)
+        """Look at a batch at the door of an exchange: see
+        :func:`~pykbroker.forwarding.doors.unroutable_steps`."""
+        around = self._around
+        wrong = yield from unroutable_steps(
+            self._routes.current, exchange, batch, around.max_decompressed, around.on_unroutable
+        )
+        around.counters.refused += len(wrong)
+        if wrong:
+            raise refused(wrong)
 
     def statistics(self) -> ForwardingStatistics:
         """Counters and gauges."""
