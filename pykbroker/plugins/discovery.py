@@ -39,8 +39,8 @@ FIRST_PARTY = {
     "alerts": "pykbroker_alerts:Alerts",
 }
 """pykbroker's own plugins, as their entry points say it: ``module`` or ``module:Class``."""
-UNBLOCKABLE = ("partitioners", "exchanges")
-"""Plugins without which topics could not be what they are."""
+UNBLOCKABLE = ("partitioners", "exchanges", "retries")
+"""Plugins without which topics could not be what they are, or what failed would not come back in time."""
 
 OURS = "pykbroker"
 """The origin of pykbroker's own."""

@@ -55,7 +55,7 @@ class Loader:
 
     def _sources(self, extra: Sequence[object], directory: Path | None) -> Iterator[Found]:
         if self._off:
-            log.info("plugins are off: only %s are loaded", " and ".join(discovery.UNBLOCKABLE))
+            log.info("plugins are off: only %s are loaded", ", ".join(discovery.UNBLOCKABLE))
             yield from (found for found in discovery.first_party() if found.name in discovery.UNBLOCKABLE)
             return
         yield from discovery.first_party()

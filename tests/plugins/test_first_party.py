@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pykbroker.components import EXCHANGE_TYPE, PARTITIONER
+from pykbroker.components import EXCHANGE_TYPE, PARTITIONER, RETRY_POLICY
 from pykbroker.config import BrokerConfig, ConfigError
 from pykbroker.plugins import discovery
 from tests.plugins.support import loaded, messages
@@ -15,7 +15,7 @@ from tests.plugins.support import loaded, messages
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["partitioners", "exchanges", "default", "fanout", "topic"])
+@pytest.mark.parametrize("name", ["partitioners", "exchanges", "retries", "default", "fanout", "topic"])
 def test_some_cannot_be_blocked(name: str) -> None:
     config = BrokerConfig.from_texts({"pykbroker.plugins.block": name})
     with pytest.raises(ConfigError, match="cannot be blocked"), loaded(config=config):
@@ -27,6 +27,7 @@ def test_first_party_plugins_load_without_a_problem() -> None:
         assert messages(plugins) == []
         assert {"default", "round-robin"} <= set(plugins.components(PARTITIONER))
         assert {"fanout", "direct", "topic", "headers"} <= set(plugins.components(EXCHANGE_TYPE))
+        assert {"immediate", "fixed", "linear", "exponential"} == set(plugins.components(RETRY_POLICY))
 
 
 def _project(path: Path) -> dict[str, object]:

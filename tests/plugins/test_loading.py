@@ -206,7 +206,7 @@ def test_blocked_by_name() -> None:
 def test_off_means_what_cannot_be_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     config = BrokerConfig.load(env={"PYKBROKER_PLUGINS": "off"})
     with loaded(partitioners("mine", fixed("a")), config=config) as plugins:
-        assert {info.name for info in plugins.infos()} <= {"partitioners", "exchanges"}
+        assert {info.name for info in plugins.infos()} == {"partitioners", "exchanges", "retries"}
         assert "a" not in plugins.components(PARTITIONER)
 
 
