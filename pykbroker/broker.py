@@ -37,6 +37,7 @@ from pykbroker.catalog.producer_ids import ProducerIds
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.clock import Clock, SystemClock
 from pykbroker.config import BrokerConfig, ConfigError, Endpoint
+from pykbroker.delivery.service import Delivery
 from pykbroker.errors import KafkaError
 from pykbroker.events import BrokerStarted
 from pykbroker.forwarding.service import Forwarding
@@ -205,21 +206,23 @@ class Broker:
         catalog.subscribe(forwarding.on_delta)
         catalog.exchange_rules.boundaries = forwarding.boundaries
         catalog.exchange_rules.passed = forwarding.passed
+        groups = GroupCoordinator(config, clock, catalog, topics, partitions, _guests.group_changes(plugins))
+        delivery = Delivery(clock, catalog, topics, partitions, groups, forwarding, plugins, config.data_dir)
+        catalog.subscribe(delivery.on_delta)
         self._services = Services(
             config=config,
             clock=clock,
             catalog=catalog,
             topics=topics,
             partitions=partitions,
-            groups=GroupCoordinator(
-                config, clock, catalog, topics, partitions, _guests.group_changes(plugins)
-            ),
+            groups=groups,
             producer_ids=producer_ids,
             fetch_sessions=FetchSessions(config.max_incremental_fetch_session_cache_slots),
             plugins=plugins,
             policies=policies,
             admission=admission.topics,
             forwarding=forwarding,
+            delivery=delivery,
             on_appended=on_appended,
         )
 
@@ -273,7 +276,9 @@ class Broker:
             await upkeep.start(services.partitions.run)
             await upkeep.start(services.groups.run)
             assert services.forwarding is not None
+            assert services.delivery is not None
             await upkeep.start(services.forwarding.run)
+            await upkeep.start(services.delivery.run)
             async with trio.open_nursery() as front:
                 for sock in sockets:
                     sock.listen(self.config.socket_listen_backlog_size)
@@ -286,6 +291,7 @@ class Broker:
                 # First, so that members that wait for a rebalance are told, and hold nothing up.
                 await services.groups.shutdown()
                 await server.drain(self.clock.monotonic() + DRAIN_S)
+                await services.delivery.shutdown()
                 await services.forwarding.shutdown()
             upkeep.cancel_scope.cancel()
         await services.partitions.shutdown()

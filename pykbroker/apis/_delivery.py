@@ -15,23 +15,20 @@ if TYPE_CHECKING:
 
 def delivery_topics(ctx: RequestContext) -> DeliveryTopics | None:
     """Who makes retry and dead-letter topics; None where nothing of that is there."""
-    delivery = getattr(ctx.services, "delivery", None)
-    topics: DeliveryTopics | None = None if delivery is None else delivery.topics
-    return topics
+    delivery = ctx.services.delivery
+    return None if delivery is None else delivery.topics
 
 
 def commit_checks(ctx: RequestContext) -> CommitChecks | None:
     """Who looks at what commits ask; None where nothing of that is there."""
-    delivery = getattr(ctx.services, "delivery", None)
-    checks: CommitChecks | None = None if delivery is None else delivery.commits
-    return checks
+    delivery = ctx.services.delivery
+    return None if delivery is None else delivery.commits
 
 
 def following(ctx: RequestContext) -> Following | None:
     """Who knows which dead letters are settled; None where nothing of that is there."""
-    delivery = getattr(ctx.services, "delivery", None)
-    found: Following | None = None if delivery is None else delivery.following
-    return found
+    delivery = ctx.services.delivery
+    return None if delivery is None else delivery.following
 
 
 async def known_groups(ctx: RequestContext, names: Iterable[str]) -> Collection[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
     from pykbroker.config import BrokerConfig
+    from pykbroker.delivery.service import Delivery
     from pykbroker.events import RecordsAppended
     from pykbroker.forwarding.service import Forwarding
     from pykbroker.groups.service import GroupCoordinator
@@ -60,6 +61,8 @@ class Services:
     """What batches have to pass, by topic name and by id; only topics that name plugins are here."""
     forwarding: Forwarding | None = None
     """What moves records: out of exchanges, and to topics with a partitioner."""
+    delivery: Delivery | None = None
+    """What becomes of failed deliveries, and of records that are to be delayed."""
     on_appended: Callable[[RecordsAppended], None] | None = None
     """Who wants to hear of every batch that a client appends, if anybody."""
 

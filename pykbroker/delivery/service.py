@@ -1,0 +1,84 @@
+"""Everything about failed deliveries of one broker: its parts, and their life.
+
+Life: construct before groups and forwarding run, subscribe :meth:`Delivery.on_delta` to the catalog, ``await
+nursery.start(run)`` after forwarding runs, ``await shutdown()`` before forwarding's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from pykbroker.catalog.image import GROUP
+from pykbroker.delivery.asking import Policies
+from pykbroker.delivery.commits import CommitChecks
+from pykbroker.delivery.flows import Flows
+from pykbroker.delivery.following import Following
+from pykbroker.delivery.retention import RetryRetention
+from pykbroker.delivery.telling import Telling
+from pykbroker.delivery.topics import DeliveryTopics
+
+if TYPE_CHECKING:
+    from pykbroker.catalog.catalog import Catalog
+    from pykbroker.catalog.delta import Delta
+    from pykbroker.catalog.topics import TopicAdmin
+    from pykbroker.clock import Clock
+    from pykbroker.forwarding.service import Forwarding
+    from pykbroker.groups.service import GroupCoordinator
+    from pykbroker.partitions.manager import Partitions
+    from pykbroker.plugins import Plugins
+
+
+class Delivery:
+    """``topics`` makes retry and dead-letter topics, ``commits`` checks what commits ask, ``following``
+    carries that out, ``flows`` keep records until they are due."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        catalog: Catalog,
+        admin: TopicAdmin,
+        partitions: Partitions,
+        groups: GroupCoordinator,
+        forwarding: Forwarding,
+        plugins: Plugins,
+        data_dir: Path,
+    ) -> None:
+        self._catalog = catalog
+        self._groups = groups
+        engine, telling = forwarding.engine, Telling(plugins)
+        policies = Policies(plugins, lambda: catalog.image)
+        self.topics = DeliveryTopics(catalog, admin, self._known_groups)
+        self.commits = CommitChecks(catalog, self.topics)
+        self.flows = Flows(
+            clock, catalog, self.topics, partitions, engine, policies, telling, data_dir=data_dir
+        )
+        self.following = Following(engine, clock, catalog, admin, partitions, self.topics, telling)
+        self._retention = RetryRetention(clock, catalog, partitions, groups)
+        groups.on_applied = self.following
+
+    async def _known_groups(self) -> Collection[str]:
+        """The ids of the groups that have members or offsets, and of those with settings."""
+        listed = await self._groups.list()
+        settings = (name for kind, name in self._catalog.image.settings if kind == GROUP)
+        return {*(group.group_id for group in listed), *settings}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.flows.run)
+            await nursery.start(self.following.run)
+            await nursery.start(self._retention.run)
+            task_status.started()
+
+    async def shutdown(self) -> None:
+        """Stop keeping time: what waits is released after the next start."""
+        await self.flows.shutdown()
+
+    def on_delta(self, delta: Delta) -> None:
+        """Follow the catalog."""
+        self.flows.on_delta(delta)
+        self.following.on_delta(delta)
