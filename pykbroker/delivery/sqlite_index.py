@@ -46,9 +46,9 @@ _SETTINGS: Final = (
     "PRAGMA temp_store = MEMORY",
 )
 _SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS lanes (lane INTEGER PRIMARY KEY, topic BLOB NOT NULL, "
+    "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, topic BLOB NOT NULL, "
     "number INTEGER NOT NULL, indexed INTEGER NOT NULL, epoch INTEGER NOT NULL, UNIQUE (topic, number))",
-    "CREATE TABLE IF NOT EXISTS held (lane INTEGER NOT NULL, due INTEGER NOT NULL, "
+    "CREATE TABLE held (lane INTEGER NOT NULL, due INTEGER NOT NULL, "
     "at INTEGER NOT NULL, PRIMARY KEY (lane, due, at)) WITHOUT ROWID",
 )
 
@@ -81,7 +81,7 @@ class SqliteIndex:
             with self._connection:
                 return work(self._connection)
         except sqlite3.OperationalError as error:
-            if self._connection is None or "no such" not in str(error):
+            if "no such" not in str(error):
                 self._let_go()
                 raise IndexUnavailable(f"file={self._path}: {error}; look for a full disk") from error
             self._begin_anew(error)
@@ -101,10 +101,12 @@ class SqliteIndex:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
                 raise sqlite3.DatabaseError(f"version {version}, known: {VERSION}")
-            with connection:
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+            if not version:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    for statement in _SCHEMA:
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {VERSION}")
         except BaseException:
             connection.close()
             raise

@@ -1,0 +1,204 @@
+"""The due-time index on disk: like its twin in memory, and begun anew where it is lost."""
+
+from __future__ import annotations
+
+import builtins
+import sqlite3
+from collections.abc import Awaitable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import pytest
+import trio
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from pykbroker.delivery import sqlite_index
+from pykbroker.delivery.index import Index, Indexed, IndexLost, IndexUnavailable, MemoryIndex
+from pykbroker.delivery.schedule import LOWEST, Era, Released, Row
+from pykbroker.delivery.sqlite_index import FILE, SqliteIndex
+from pykbroker.forwarding.plan import Place
+
+T = TypeVar("T")
+A, B = Place(b"a" * 16, 0), Place(b"a" * 16, 1)
+C = Place(b"c" * 16, 0)
+EVERYTHING = 1 << 40
+
+
+async def all_of(index: Index, lane: Place) -> list[Row]:
+    return list(await index.above(lane, LOWEST, 10_000, 0, EVERYTHING))
+
+
+async def test_rows_come_in_the_order_of_their_times(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path)
+    assert await index.indexed(A) is None
+    await index.add(A, [Row(9, 0), Row(5, 1), Row(5, 2)], Indexed(3, 1))
+    await index.add(B, [Row(1, 0)], Indexed(1, 1))
+    assert await all_of(index, A) == [Row(5, 1), Row(5, 2), Row(9, 0)]
+    assert await index.above(A, Row(5, 1), 1, 0, 3) == [Row(5, 2)]
+    assert await index.late(A, Row(5, 2), 9, 0, 3) == [Row(5, 1), Row(5, 2)]
+    assert await index.indexed(A) == Indexed(3, 1)
+    assert [await index.floor(A), await index.floor(C), await index.count(A)] == [0, None, 3]
+    await index.aclose()
+
+
+async def test_it_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    first = SqliteIndex(tmp_path)
+    await first.add(A, [Row(9, 0)], Indexed(1, 4))
+    await first.aclose()
+    second = SqliteIndex(tmp_path)
+    assert await second.indexed(A) == Indexed(1, 4)
+    assert await all_of(second, A) == [Row(9, 0)]
+    await second.aclose()
+
+
+@pytest.mark.parametrize("damage", ["junk", "other", "tables", "page"])
+async def test_a_damaged_file_is_begun_anew(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = SqliteIndex(tmp_path)
+    await first.add(A, [Row(number, number) for number in range(20_000)], Indexed(20_000, 0))
+    await first.aclose()
+    path = tmp_path / FILE
+    if damage == "junk":
+        path.write_bytes(b"not a database, by any means" * 1000)
+    elif damage == "page":
+        content = bytearray(path.read_bytes())
+        content[4096 * 3 : 4096 * 40] = b"\xff" * (4096 * 37)
+        path.write_bytes(content)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("DROP TABLE held" if damage == "tables" else "PRAGMA user_version = 99")
+        connection.close()
+    second = SqliteIndex(tmp_path)
+    with pytest.raises(IndexLost):
+        await all_of(second, A)
+    assert "made anew" in caplog.text
+    assert await second.indexed(A) is None
+    await second.add(A, [Row(1, 1)], Indexed(2, 0))
+    assert await all_of(second, A) == [Row(1, 1)]
+    await second.aclose()
+
+
+async def test_a_file_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
+    directory = tmp_path / "missing"
+    index = SqliteIndex(directory)
+    with pytest.raises(IndexUnavailable, match=FILE):
+        await index.add(A, [Row(1, 1)], Indexed(2, 0))
+    directory.mkdir()
+    await index.add(A, [Row(1, 1)], Indexed(2, 0))
+    assert await all_of(index, A) == [Row(1, 1)]
+    await index.aclose()
+
+
+async def test_a_python_without_sqlite_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *rest: object, **more: object) -> object:
+        if name == "sqlite3":
+            raise ImportError(name)
+        return original(name, *rest, **more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(IndexUnavailable, match="no sqlite3 module"):
+        await SqliteIndex(tmp_path).indexed(A)
+
+
+async def test_purging_and_forgetting_go_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_index, "SLICE", 7)
+    monkeypatch.setattr(sqlite_index, "SCAN", 10)
+    index = SqliteIndex(tmp_path)
+    rows = [Row(5, number) for number in range(50)]
+    await index.add(A, rows, Indexed(50, 0))
+    await index.add(C, [Row(1, 1)], Indexed(2, 0))
+    assert await index.purge(A, Released(50, (Era(0, Row(5, 29)),))) == 30
+    assert await index.floor(A) == 30
+    await index.forget({A.topic_id})
+    assert await index.lanes() == [C]
+    assert [await index.indexed(A), await index.floor(A), await index.count(C)] == [None, None, 1]
+    await index.aclose()
+
+
+async def test_asking_is_looking_up_and_not_looking_through(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path)
+    await index.add(A, [Row(5, 0)], Indexed(1, 0))
+    connection = sqlite3.connect(tmp_path / FILE)
+    query = "SELECT due, at FROM held WHERE lane = 1 AND (due, at) > (5, 7) ORDER BY due, at LIMIT 5"
+    plan = [row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+    connection.close()
+    assert plan == ["SEARCH held USING PRIMARY KEY (lane=? AND (due,at)>(?,?))"]
+    await index.aclose()
+
+
+ROWS = st.lists(st.builds(Row, st.integers(0, 30), st.integers(0, 40)), max_size=8)
+LANES = st.sampled_from([A, B, C])
+KEYS = st.builds(Row, st.integers(-1, 31), st.integers(-1, 41))
+OFFSETS = st.integers(0, 42)
+
+
+class Twins(RuleBasedStateMachine):
+    """Whatever is asked of both, both answer the same."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = TemporaryDirectory()
+        self.twin = MemoryIndex()
+        self.index: Index = SqliteIndex(Path(self.directory.name))
+
+    def same(self, ask: object) -> None:
+        assert callable(ask)
+
+        async def result(index: Index) -> object:
+            awaitable: Awaitable[object] = ask(index)
+            return await awaitable
+
+        assert trio.run(result, self.index) == trio.run(result, self.twin)
+
+    @rule(lane=LANES, rows=ROWS, end=OFFSETS, epoch=st.integers(0, 3))
+    def add(self, lane: Place, rows: list[Row], end: int, epoch: int) -> None:
+        self.same(lambda index: index.add(lane, rows, Indexed(end, epoch)))
+
+    @rule(lane=LANES, end=OFFSETS)
+    def cut(self, lane: Place, end: int) -> None:
+        self.same(lambda index: index.cut(lane, Indexed(end, 7)))
+
+    @rule(lane=LANES, key=KEYS, limit=st.integers(1, 5), start=OFFSETS, end=OFFSETS)
+    def ask(self, lane: Place, key: Row, limit: int, start: int, end: int) -> None:
+        self.same(lambda index: index.above(lane, key, limit, start, end))
+        self.same(lambda index: index.count(lane, key))
+
+        async def late(index: Index) -> list[int]:
+            # Rows of one offset, which there are in this test only, come in any order.
+            return [row.offset for row in await index.late(lane, key, limit, start, end)]
+
+        self.same(late)
+
+    @rule(lane=LANES)
+    def look(self, lane: Place) -> None:
+        self.same(lambda index: index.indexed(lane))
+        self.same(lambda index: index.floor(lane))
+
+    @rule(lane=LANES, end=OFFSETS, horizon=KEYS, start=OFFSETS, later=KEYS)
+    def purge(self, lane: Place, end: int, horizon: Row, start: int, later: Row) -> None:
+        eras = (Era(0, horizon), Era(start, later)) if start < end else (Era(0, horizon),)
+        self.same(lambda index: index.purge(lane, Released(end, eras)))
+
+    @rule(lane=LANES)
+    def forget(self, lane: Place) -> None:
+        self.same(lambda index: index.forget({lane.topic_id}))
+
+    @rule()
+    def restart(self) -> None:
+        trio.run(self.index.aclose)
+        self.index = SqliteIndex(Path(self.directory.name))
+
+    def teardown(self) -> None:
+        if hasattr(self, "index"):
+            trio.run(self.index.aclose)
+            self.directory.cleanup()
+
+
+TestTwins = Twins.TestCase
