@@ -10,5 +10,8 @@ with ``pykbroker.partitioner``.  What arrives there is acknowledged at once and 
 3. *execute* (:mod:`~pykbroker.forwarding.executing`): idempotent batches with planned sequences are
    appended to the targets; what is there already, by the target's last sequence, is not appended again.
 
-:mod:`~pykbroker.forwarding.lane` drives one ingress partition, :mod:`~pykbroker.forwarding.service` all.
+:mod:`~pykbroker.forwarding.runner` runs a lane, whatever it does: what is decided is the business of a
+:class:`~pykbroker.forwarding.work.Work`.  That of exchanges and partitioners is in
+:mod:`~pykbroker.forwarding.lane`, their service in :mod:`~pykbroker.forwarding.service`; others start lanes
+by its :mod:`~pykbroker.forwarding.engine`.
 """
