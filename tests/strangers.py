@@ -25,6 +25,9 @@ filterwarnings =
     ignore:(read|open)_text is deprecated:DeprecationWarning
 """
 
+TIMEOUT_S = 180.0
+"""A program that waits for ever fails."""
+
 
 def run_strangers_tests(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str
@@ -34,4 +37,4 @@ def run_strangers_tests(
     pytester.makeini(INI)
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(source)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=TIMEOUT_S)

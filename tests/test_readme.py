@@ -28,10 +28,14 @@ def test_there_are_two_commands_and_ci_runs_the_second() -> None:
 
 
 def test_the_producer_and_the_group_work_as_pasted(pykbroker: BrokerThread) -> None:
-    producer, group, _ = blocks("python")
+    producer, group, *_ = blocks("python")
     outputs = [run(program, pykbroker.bootstrap) for program in (producer, group)]
     assert len(re.findall(r"order \d is in partition 0 at offset \d", outputs[0])) == 10
     assert len(re.findall(r"partition 0 offset \d: b'customer-\d' b'order \d'", outputs[1])) == 10
+
+
+def test_failed_deliveries_work_as_pasted(pykbroker: BrokerThread) -> None:
+    run(blocks("python")[2], pykbroker.bootstrap)
 
 
 def run(program: str, bootstrap: str) -> str:
@@ -54,7 +58,7 @@ def test_growing_the_topic_as_the_readme_says(pykbroker: BrokerThread) -> None:
 
 
 def test_the_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_strangers_tests(pytester, monkeypatch, blocks("python")[2]).assert_outcomes(passed=1)
+    run_strangers_tests(pytester, monkeypatch, blocks("python")[3]).assert_outcomes(passed=1)
 
 
 def documents() -> list[Path]:

@@ -95,7 +95,8 @@ async def settle_named(
     if not found:
         return
     topics = ", ".join(each.found.topic for each in found)
-    aim = f" to {order.to or 'where they came from'}" if order.action == "replay" else ""
+    home = "where it came from" if tally.total == 1 else "where they came from"
+    aim = f" to {order.to or home}" if order.action == "replay" else ""
     if not yes:
         what = order.action.capitalize()
         click.confirm(f"{what} {_letters(tally.total)} of {topics}{aim}?", abort=True)

@@ -61,7 +61,7 @@ def command() -> None:
     pass
 
 
-@command.command("list")
+@command.command("list", short_help="List letters, or the topics that have some.")
 @click.argument("topic", required=False)
 @_filter_options
 @click.option("--settled", is_flag=True, help="The letters that were replayed or purged, instead.")
@@ -99,7 +99,7 @@ def list_(
         ask(bootstrap, lambda client: _reading.list_letters(client, topic, wanted, settled, limit, form))
 
 
-@command.command()
+@command.command(short_help="Show one letter in full.")
 @click.argument("letter", nargs=-1, required=True, metavar="TOPIC/PARTITION/OFFSET")
 @click.option("--settled", is_flag=True, help="Also when it was replayed or purged.")
 @bootstrap_option
@@ -119,7 +119,7 @@ def show(letter: tuple[str, ...], settled: bool, bootstrap: str, form: str) -> N
     ask(bootstrap, lambda client: _reading.show(client, place, settled, form))
 
 
-@command.command()
+@command.command(short_help="Send letters back to where they came from.")
 @click.argument("letters", nargs=-1, required=True, metavar="TOPIC|LETTER...")
 @_filter_options
 @click.option("--to", metavar="TOPIC", help="Where to.  [the topic that each letter came from]")
