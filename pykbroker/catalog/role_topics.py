@@ -6,7 +6,7 @@ role, the flow behind them, and their growth with the origin.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from pykbroker.catalog import names, placement
@@ -28,6 +28,7 @@ from pykbroker.catalog.retrying import (
     flow_of_role,
     held_name,
     role_of,
+    sanitised,
 )
 from pykbroker.config import BrokerConfig, TopicConfig, templates
 from pykbroker.config.setting import INT_MAX
@@ -46,14 +47,23 @@ FLOW_SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+def _may_be_used(topic: Topic) -> bool:
+    return False
+
+
 def pair(
-    image: Image, broker: BrokerConfig, origin: str, group: str, known: Collection[str] = ()
+    image: Image,
+    broker: BrokerConfig,
+    origin: str,
+    group: str,
+    known: Collection[str] = (),
+    untouched: Callable[[Topic], bool] = _may_be_used,
 ) -> tuple[list[Change], str, str]:
     """What makes both topics of ``group`` on ``origin``, with the names of retry and dead-letter topic.
 
-    ``known`` are the groups that exist: two of them cannot have the same topic.  No change where all is
-    there.  Raises :class:`KafkaError`: INVALID_CONFIG without a policy, INVALID_TOPIC_EXCEPTION where a
-    name cannot be had.
+    ``known`` are the groups that exist: two of them cannot have the same topic.  ``untouched``: whether
+    nothing was ever appended to a topic.  No change where all is there.  Raises :class:`KafkaError`:
+    INVALID_CONFIG without a policy, INVALID_TOPIC_EXCEPTION where a name cannot be had.
     """
     rules = RetryRules(image, broker)
     settings = rules.settings(origin, group)
@@ -69,11 +79,38 @@ def pair(
             more = shared(draft.view(), broker, settings.dead_letter_topic, role, len(topic.partitions))
         else:
             rules.check_alone(role, known)
+            more = _out_of_the_way(image, rules, role, known, untouched)
+            for change in more:
+                draft.apply(change)
+            changes += more
             more = one(draft.view(), broker, role, len(topic.partitions))
         for change in more:
             draft.apply(change)
         changes += more
     return changes, settings.retry_topic, settings.dead_letter_topic
+
+
+def _out_of_the_way(
+    image: Image, rules: RetryRules, role: Role, known: Collection[str], untouched: Callable[[Topic], bool]
+) -> list[Change]:
+    """What deletes an unused topic that has the name that this role needs, because somebody asked for it.
+
+    A consumer may ask for its retry topic before it joins: then its group is not known yet, and where its
+    id has characters that a topic may not have, another group's id is read in the name.
+    """
+    there = image.topics.get(rules.name_for(role))
+    other = None if there is None else role_of(there)
+    if there is None or other is None or other.group in known or other.group in rules.groups:
+        return []
+    if other == role or other != Role(role.kind, role.origin, sanitised(role.group)):
+        return []
+    if any(there.name in exchange.current.targets for exchange in image.exchanges.values()):
+        return []
+    flow = flow_of_role(other) if role.kind is RoleKind.RETRY else b""
+    hidden = [topic for name in (delayed_name(flow), held_name(flow)) if (topic := image.topics.get(name))]
+    if not all(untouched(topic) for topic in (there, *hidden)):
+        return []
+    return [DeleteTopic(name=topic.name, topic_id=topic.topic_id) for topic in (there, *hidden)]
 
 
 def one(image: Image, broker: BrokerConfig, role: Role, count: int) -> list[Change]:

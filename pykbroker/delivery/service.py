@@ -51,7 +51,7 @@ class Delivery:
         self._groups = groups
         engine, telling = forwarding.engine, Telling(plugins)
         policies = Policies(plugins, lambda: catalog.image)
-        self.topics = DeliveryTopics(catalog, admin, self._known_groups)
+        self.topics = DeliveryTopics(catalog, admin, self._known_groups, partitions)
         self.commits = CommitChecks(catalog, self.topics)
         self.flows = Flows(
             clock, catalog, self.topics, partitions, engine, policies, telling, data_dir=data_dir

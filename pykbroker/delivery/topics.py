@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykbroker.catalog import role_topics
 from pykbroker.catalog.catalog import Catalog
@@ -26,6 +27,9 @@ from pykbroker.catalog.retrying import (
 )
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from pykbroker.partitions.manager import Partitions
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +56,16 @@ class DeliveryTopics:
     for a dead-letter topic that cannot keep letters, or what the catalog says when it cannot be written.
     """
 
-    def __init__(self, catalog: Catalog, topics: TopicAdmin, known_groups: KnownGroups) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        topics: TopicAdmin,
+        known_groups: KnownGroups,
+        partitions: Partitions | None = None,
+    ) -> None:
+        """``partitions`` tell whether a topic that is in the way was ever used; without them, it was."""
         self._catalog = catalog
+        self._partitions = partitions
         self._topics = topics
         self._known_groups = known_groups
         self._told: set[str] = set()
@@ -71,12 +83,23 @@ class DeliveryTopics:
         names = [settings.retry_topic, settings.dead_letter_topic]
 
         def decide(image: Image) -> Sequence[Change]:
-            changes, *names[:] = role_topics.pair(image, self._catalog.broker_config, origin, group, known)
+            changes, *names[:] = role_topics.pair(
+                image, self._catalog.broker_config, origin, group, known, self._untouched
+            )
             return changes
 
         image = await self._update(decide)
         retry, dead_letter = (image.topics[name] for name in names)
         return Ensured(retry=retry, dead_letter=dead_letter)
+
+    def _untouched(self, topic: Topic) -> bool:
+        if self._partitions is None:
+            return False
+        try:
+            found = [self._partitions.get(topic.name, state.index) for state in topic.partitions]
+        except KafkaError:
+            return False  # it cannot be told
+        return all(partition.log_end_offset == 0 for partition in found)
 
     def _there(self, origin: str, group: str, settings: RetrySettings) -> Ensured | None:
         """Both topics, if they are there as they have to be."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -28,6 +30,7 @@ from pykbroker.catalog.topics import NewTopic, TopicAdmin
 from pykbroker.config import BrokerConfig
 from pykbroker.delivery.topics import DeliveryTopics
 from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.partitions.manager import Partitions
 
 POLICY = "pykbroker.retry.policy"
 RETRY_TOPIC = "pykbroker.retry.topic"
@@ -208,6 +211,34 @@ async def test_two_groups_of_one_name(world: World) -> None:
     world.known = []
     with pytest.raises(KafkaError, match="is there already"):
         await world.topics.ensure("orders", "a/b")
+
+
+async def test_a_name_that_was_asked_for_before_the_group_was_known(world: World) -> None:
+    """The consumer of "a b" asks for orders.a_b.retry, and then joins."""
+    guessed = await world.topics.resolve("orders.a_b.retry")
+    assert guessed is not None
+    assert role_of(guessed) == Role(RoleKind.RETRY, "orders", "a_b")
+    with pytest.raises(KafkaError, match="is there already"):
+        await world.topics.ensure("orders", "a b")  # it cannot be told that nobody used it
+    used: set[str] = {held_name(flow_of_role(Role(RoleKind.RETRY, "orders", "a_b")))}
+
+    class Fake:
+        def get(self, name: str, index: int) -> object:
+            return SimpleNamespace(log_end_offset=int(name in used and index == 2))
+
+    topics = DeliveryTopics(world.catalog, world.admin, world._groups, cast(Partitions, Fake()))
+    with pytest.raises(KafkaError, match="is there already"):
+        await topics.ensure("orders", "a b")
+    used.clear()
+    world.known = ["a_b"]
+    with pytest.raises(KafkaError, match="'a b' and 'a_b'"):
+        await topics.ensure("orders", "a b")
+    world.known = []
+    found = await topics.ensure("orders", "a b")
+    assert role_of(found.retry) == Role(RoleKind.RETRY, "orders", "a b")
+    assert role_of(found.dead_letter) == Role(RoleKind.DEAD_LETTER, "orders", "a b")
+    assert found.retry.topic_id != guessed.topic_id
+    assert len(world.names) == 5
 
 
 async def test_a_shared_dead_letter_topic(world: World) -> None:
