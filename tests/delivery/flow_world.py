@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from pykbroker.catalog.changes import Elect, SetTopicConfig
 from pykbroker.catalog.image import Topic
 from pykbroker.catalog.memory import MemoryCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
@@ -58,6 +59,7 @@ class World:
 
     def __init__(self, path: Path, *sets: str) -> None:
         self.path = path
+        path.mkdir(exist_ok=True)
         self.clock = StillClock()
         self.config = BrokerConfig.load(sets=[f"log.dirs={path}", *sets])
         self.catalog = MemoryCatalog(self.config)
@@ -96,6 +98,27 @@ class World:
             nursery.cancel_scope.cancel()
         del self.catalog._subscribers[subscribers:]
         await life.partitions.shutdown()
+
+    async def power_cut(self, topic: str, offset: int, partition: int = 0) -> None:
+        """Between two lives: the log loses what lies from ``offset`` on, and leader epochs rise."""
+        partitions = Partitions(self.catalog, self.path, self.clock)
+        await partitions.open_all(self.catalog.image)
+        partitions.get(topic, partition).truncate_to(offset)
+        await partitions.shutdown()
+        await self.catalog.propose([Elect(node_id=self.config.node_id)])
+
+    async def alter(self, topic: str, name: str, value: str) -> None:
+        """Set one setting of a topic."""
+        known = self.catalog.image.topics[topic]
+        overrides = {**known.overrides, name: value}
+        await self.catalog.propose(
+            [SetTopicConfig(name=topic, version=known.config_version, overrides=overrides)]
+        )
+
+    async def delete(self, topic: str) -> None:
+        """As a client does."""
+        (answer,) = await TopicAdmin(self.catalog).delete([topic])
+        assert isinstance(answer, Topic), answer
 
 
 async def settled() -> None:
@@ -190,7 +213,8 @@ class Life:
         return [record.value for record in self.records(name, partition)]
 
     async def advance(self, ms: int) -> None:
-        """Move the clock, and let everything that follows from that happen."""
+        """Move the clock when all has happened, and let everything that follows from that happen."""
+        await settled()
         self.clock.advance(ms / 1000)
         await settled()
 
