@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from pykbroker import components, hookspecs
 from pykbroker.config import BrokerConfig
@@ -26,8 +29,8 @@ EVENTS = {
 }
 
 
-ELSEWHERE = {"record-unroutable", "record-retried", "record-dead-lettered", "record-replayed", "nack-skipped"}
-"""Events whose story takes an exchange or a retry policy; their own tests have it."""
+FAILURES = {"record-retried", "record-dead-lettered", "record-replayed", "nack-skipped"}
+"""Events with a story of their own."""
 
 
 def text_of(page: str) -> str:
@@ -107,4 +110,64 @@ def test_the_events_happen(caplog: pytest.LogCaptureFixture) -> None:
     assert said["example_group_changed"].startswith("group readers: ")
     assert said["example_started"].startswith("clients may come to 127.0.0.1:")
     heard = {name.removeprefix("example_").replace("_", "-") for name in said if name.startswith("example_")}
-    assert heard >= set(EVENTS) - ELSEWHERE
+    assert heard >= set(EVENTS) - FAILURES - {"record-unroutable"}, "that one needs an exchange"
+
+
+def test_the_events_of_failed_deliveries_happen(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    modules = [module_of(page) for page in sorted(FAILURES)]
+    retry = {
+        "pykbroker.retry.policy": "fixed",
+        "pykbroker.retry.delay.ms": "0",
+        "pykbroker.retry.max.attempts": "1",
+    }
+
+    def says(name: str, text: str) -> None:
+        """Wait until the example ``name`` has said it."""
+        deadline = time.monotonic() + 10
+        while (name, text) not in {(each.name, each.getMessage()) for each in list(caplog.records)}:
+            assert time.monotonic() < deadline, caplog.text
+            time.sleep(0.01)
+
+    with BrokerThread(plugins=modules) as broker, Talk(broker.bootstrap) as talk:
+        talk.create("orders", retry)
+        talk.produce("orders", b"poison")
+        commit(broker, "billing", "orders", 3, {"nack": [[0, 2]], "reason": "no stock"})
+        says("example_nack_skipped", "billing nacked orders-0: ((1, 2),) are gone")
+        says("example_record_retried", f"orders: failure 1, again at {due_ms(caplog)}")
+        wait_for_record(talk, "orders.billing.retry")
+        commit(broker, "billing", "orders.billing.retry", 1, {"nack": [0], "reason": "none yet"})
+        says("example_record_dead_lettered", "orders: failure 2 (none yet), to orders.billing.dlq")
+        wait_for_record(talk, "orders.billing.dlq")
+        commit(broker, "pykbroker.dlq", "orders.billing.dlq", 1, {"replay": [0]})
+        says("example_record_replayed", "letter 0 of orders.billing.dlq goes to orders")
+    for module in modules:
+        del sys.modules[module.__name__]
+
+
+def commit(broker: BrokerThread, group: str, topic: str, offset: int, metadata: object) -> None:
+    """What a consumer of partition 0 commits."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=group, enable_auto_commit=False)
+    partition = TopicPartition(topic, 0)
+    consumer.assign([partition])
+    consumer.commit({partition: OffsetAndMetadata(offset, json.dumps(metadata), -1)})
+    consumer.close()
+
+
+def due_ms(caplog: pytest.LogCaptureFixture) -> str:
+    """The time that the example of record-retried has said, once it has."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = re.findall(r"again at (\d+)", caplog.text)
+        if found:
+            return str(found[0])
+        assert time.monotonic() < deadline, caplog.text
+        time.sleep(0.01)
+
+
+def wait_for_record(talk: Talk, topic: str) -> None:
+    """Wait until there is a record in partition 0."""
+    deadline = time.monotonic() + 10
+    while not talk.values(topic):
+        assert time.monotonic() < deadline, topic
+        time.sleep(0.01)

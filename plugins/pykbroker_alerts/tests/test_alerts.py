@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient, NewTopic
 from pykbroker_alerts import Alerts
 from pykbroker_alerts.tally import OTHERS, PLACES, Counts, add
 from pykbroker_alerts.webhook import shown
@@ -240,3 +243,28 @@ def test_many_places_are_counted_as_one() -> None:
 
 def test_a_log_does_not_say_what_may_be_a_secret() -> None:
     assert shown("https://user:pw@hooks.example.com:8443/T0/B0?k=1") == "https://hooks.example.com"
+
+
+def test_a_webhook_hears_of_a_dead_letter_in_a_broker() -> None:
+    with webhook() as server:
+        settings = {
+            "pykbroker.retry.policy": "fixed",
+            "pykbroker.retry.max.attempts": 0,
+            "pykbroker.plugin.alerts.url": server.url,
+        }
+        with BrokerThread(settings=settings) as broker:
+            admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+            admin.create_topics([NewTopic("orders", 1, 1)])
+            admin.close()
+            producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+            reason = [("pykbroker-reason", b"no stock")]
+            producer.send("orders.billing.retry", b"poison", headers=reason, partition=0).get(timeout=10)
+            producer.close()
+            deadline = time.monotonic() + 10
+            while not server.alerts and time.monotonic() < deadline:
+                time.sleep(0.01)
+    (alert,) = server.alerts
+    assert counts(alert) == [("orders", 1)]
+    said = json.dumps(alert)
+    for part in ('"group": "billing"', '"offset": null', '"attempt": 1', '"reason": "no stock"'):
+        assert part in said
