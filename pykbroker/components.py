@@ -371,8 +371,8 @@ class RetryContext:
 
     ``topic`` is the topic that the record came from, also when it failed in the retry topic;
     ``partition`` and ``offset`` its place there.  A consumer that produces to the retry topic may not
-    have said it: then ``offset`` is None, and ``partition`` that of the retry topic.  ``attempt`` counts the failures, this one
-    included: 1 is the first.  ``reason`` is what the consumer said, "" for nothing.
+    have said it: then ``offset`` is None, and ``partition`` that of the retry topic.  ``attempt`` counts
+    the failures, this one included: 1 is the first.  ``reason`` is what the consumer said, "" for nothing.
     ``first_failure_ms`` and ``last_failure_ms`` are the broker's times of the first failure and of the
     one before this; for a first failure both are ``now_ms``.  ``max_attempts``, ``delay_ms`` and
     ``max_delay_ms`` are the settings ``pykbroker.retry.max.attempts``, ``.delay.ms``,
