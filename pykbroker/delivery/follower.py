@@ -274,7 +274,10 @@ class Follower(Work):
         if self._sweep:
             self._sweep = False
             self._doing.sweep(draft)
+        # What is large must not hold up what comes.
+        draft.share = 2 if self._queue or not self._is_live else 1
         await self._work_aside(draft)
+        draft.share = 1
         while True:
             if not self._is_live:
                 await self._read()

@@ -105,6 +105,8 @@ class Draft:
     count: int = 0
     runs: int = 0
     is_noted: bool = False
+    share: int = 1
+    """What fits is divided by this for now."""
 
     def __post_init__(self) -> None:
         self.next_position = self.position
@@ -112,7 +114,17 @@ class Draft:
     @property
     def has_room(self) -> bool:
         """Whether more fits into this step."""
-        return self.count < PLAN_RECORDS and self.size < PLAN_BYTES and self.runs < PLAN_SKIPPED
+        return self.records_left > 0 and self.bytes_left > 0 and self.runs < PLAN_SKIPPED // self.share
+
+    @property
+    def records_left(self) -> int:
+        """How many records fit."""
+        return PLAN_RECORDS // self.share - self.count
+
+    @property
+    def bytes_left(self) -> int:
+        """How many bytes fit, but for the last record."""
+        return PLAN_BYTES // self.share - self.size
 
     def passed(self, commit: int, *, is_noted: bool) -> None:
         """The commit at this offset is decided about; ``is_noted``: that becomes durable in any case."""
@@ -287,7 +299,7 @@ class Doing:
         holder = order.holder
         wanted = (gap for each in there for gap in self._counted.gaps(holder, *each))
         place = Place(holder.topic_id, holder.partition)
-        return await select(self._logs, place, wanted, PLAN_RECORDS - draft.count, PLAN_BYTES - draft.size)
+        return await select(self._logs, place, wanted, draft.records_left, draft.bytes_left)
 
     def _count(self, holder: Holder, taken: Selection, draft: Draft) -> None:
         self._counted.add(holder, ((offset, offset) for offset in taken.records), draft.changes)

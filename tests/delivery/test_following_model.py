@@ -1,0 +1,177 @@
+"""Following commits against a model: whatever is committed, however often the broker dies, each failure
+counts once, in order, until the group goes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykbroker.catalog.image import Topic
+from pykbroker.delivery import counted, follower, selecting, steps
+from pykbroker.delivery.nacks import Range, merged
+from pykbroker.forwarding.plan import Place
+from tests.delivery.following_world import LETTERS, ORDERS, PLAIN, RETRY, World
+
+END = 40
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, END - 1), st.sampled_from([0, 0, 1, 3, 30])).map(
+        lambda each: (each[0], each[0] + each[1])
+    ),
+    max_size=4,
+)
+GROUPS = st.sampled_from(["billing", "audit"])
+TOPICS = st.sampled_from([ORDERS, ORDERS, ORDERS, RETRY, PLAIN])
+OPERATION = st.one_of(
+    st.tuples(st.just("commit"), GROUPS, TOPICS, st.integers(0, END + 5), st.none()),
+    st.tuples(st.just("commit"), GROUPS, TOPICS, st.integers(0, END + 5), RANGES),
+    st.tuples(st.just("commit"), GROUPS, TOPICS, st.integers(0, END + 5), RANGES),
+    st.tuples(st.just("forget"), GROUPS, TOPICS),
+    st.tuples(st.just("purge"), RANGES),
+    st.tuples(st.just("replay"), RANGES),
+    st.tuples(st.just("block"), GROUPS),
+    st.tuples(st.just("unblock"), GROUPS),
+    st.tuples(
+        st.sampled_from(
+            ["step", "step", "step", "die", "die compacted", "crash", "hold", "release", "compact", "tick"]
+        )
+    ),
+    st.tuples(st.just("retention"), st.integers(0, END)),
+)
+
+
+class Model:
+    """What should be moved of each holder, and what counts."""
+
+    def __init__(self, there: set[int]) -> None:
+        self.there = there
+        self.start = 0
+        self.counts: dict[tuple[str, str], set[int]] = {}
+        self.moved: dict[tuple[str, str], list[int]] = {}
+
+    def commit(self, group: str, topic: Topic, offset: int, ranges: list[Range] | None) -> None:
+        counts = self.counts.setdefault((group, topic.name), set())
+        counts -= {each for each in counts if each >= offset}
+        if ranges is not None and (topic is ORDERS or (topic is RETRY and group == "billing")):
+            self._take(group, topic, [(first, min(last, offset - 1)) for first, last in ranges], counts)
+
+    def letters(self, ranges: list[Range], *, moved: bool) -> None:
+        counts = self.counts.setdefault(("dlq", LETTERS.name), set())
+        self._take("dlq" if moved else "purged", LETTERS, ranges, counts, self.there if moved else None)
+
+    def forget(self, group: str, topic: Topic) -> None:
+        self.counts.pop((group, topic.name), None)
+
+    def _take(
+        self,
+        who: str,
+        topic: Topic,
+        ranges: list[Range],
+        counts: set[int],
+        there: set[int] | None = None,
+    ) -> None:
+        there = set(range(END)) if who == "purged" else self.there
+        for first, last in merged(each for each in ranges if each[0] <= each[1]):
+            for offset in range(max(first, self.start), last + 1):
+                if offset in there and offset not in counts:
+                    counts.add(offset)
+                    self.moved.setdefault((who, topic.name), []).append(offset)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Limits that a short history reaches."""
+    with (
+        mock.patch.multiple(steps, PLAN_RECORDS=4, PLAN_SKIPPED=3, PURGED=10),
+        mock.patch.multiple(follower, MAX_QUEUED=3, FAR=5, READ_BYTES=300),
+        mock.patch.multiple(selecting, LONG=3, PICKED=2, MAX_SKIPPED=2),
+        mock.patch.object(counted, "CHUNK", 16),
+        mock.patch.object(counted, "_FULL", (1 << 16) - 1),
+    ):
+        yield
+
+
+def nacked(ranges: list[Range] | None) -> str:
+    return "" if ranges is None else json.dumps({"nack": ranges, "reason": "no"})
+
+
+@settings(max_examples=150)
+@given(st.sets(st.integers(0, END - 1)), st.lists(OPERATION, max_size=40))
+def test_each_failure_counts_once(there: set[int], operations: list[tuple[object, ...]]) -> None:
+    trio.run(check, there, operations)
+
+
+async def check(there: set[int], operations: list[tuple[object, ...]]) -> None:
+    world, model = World(), Model(there)
+    places = [Place(each.topic_id, 0) for each in (ORDERS, RETRY, PLAIN, LETTERS)]
+    for place in places:
+        world.logs.fill(place, sorted(there), 0, END)
+    for operation in operations:
+        match operation:
+            case "commit", str(group), Topic() as topic, int(offset), (list() | None) as ranges:
+                world.commit(group, topic, 0, offset, nacked(ranges))
+                model.commit(group, topic, offset, ranges)
+            case "forget", str(group), Topic() as topic:
+                world.commit(group, topic, 0, None)
+                model.forget(group, topic)
+            case ("purge" | "replay") as what, list(ranges):
+                world.order(json.dumps({what: ranges}))
+                model.letters(ranges, moved=what == "replay")
+            case "block", str(group):
+                world.places.blocked.add(group)
+            case "unblock", str(group):
+                world.places.blocked.discard(group)
+            case "step", *_:
+                await world.step()
+            case "die", *_:
+                await world.step(dies=True)
+            case "die compacted", *_:
+                await world.step(dies=True, compacted=True)
+            case "crash", *_:
+                world.crash()
+            case "hold", *_:
+                world.commits.held = True
+            case "release", *_:
+                world.commits.held = False
+                world.commits.release()
+            case "compact", *_:
+                world.compact()
+            case "tick", *_:
+                world.clock.advance(100)
+            case "retention", int(start):
+                world.places.blocked.clear()
+                await world.drain()
+                model.start = max(model.start, start)
+                for place in places:
+                    world.logs.fill(place, sorted(there), model.start, END)
+    world.places.blocked.clear()
+    await world.drain()
+    for (who, name), offsets in model.moved.items():
+        topic = world.places.topics[name]
+        if who == "purged":
+            continue
+        found = (
+            world.offsets(topic, who)
+            if who != "dlq"
+            else [each.offset for each in world.moved if each.source.topic_id == topic.topic_id]
+        )
+        assert found == offsets, (who, name)
+    assert len(world.moved) == sum(len(each) for (who, _), each in model.moved.items() if who != "purged")
+    assert world.follower is None or world.follower.pending_from is None
+    assert all(name[:1] in (b"C", b"R") for name in world.extras), "nothing stands aside"
+    held = counted.Counted(world.extras)
+    for holder in held.holders():
+        who = "dlq" if holder.topic_id == LETTERS.topic_id else holder.group
+        found_topic = world.places.topic(holder.topic_id)
+        assert found_topic is not None
+        counts = {each for first, last in held.ranges(holder) for each in range(first, last + 1)}
+        wanted = model.counts.get((who, found_topic.name), set())
+        assert {each for each in counts if each >= model.start} == {
+            each for each in wanted if each >= model.start
+        }
