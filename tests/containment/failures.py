@@ -96,7 +96,7 @@ class Groups(Talk):
     def policy(self, topic: str, partitions: int = 1, **settings: str) -> None:
         """Create a topic with retry settings (``retry_policy="fixed"``, ...); a delay of 60 s unless said."""
         own = {"retry_policy": "fixed", "retry_delay_ms": "60000", **settings}
-        named = {
+        named = KEPT | {
             name.replace("_", ".") if name in PLAIN else "pykbroker." + name.replace("_", "."): value
             for name, value in own.items()
         }
@@ -135,6 +135,10 @@ class Groups(Talk):
         request = DeleteGroupsRequest(groups_names=[group])
         (answer,) = self.client.call(request, DeleteGroupsResponse, 2).results
         assert answer.error_code == 0
+
+    def ask_for(self, topic: str) -> int:
+        """Ask for a topic, which may make it, as a client does that waits for it; the last error code."""
+        return self.metadata(topic) and self.metadata(topic)
 
     def topics(self) -> dict[str, int]:
         """All topics that clients see, with their partition counts."""
@@ -295,6 +299,8 @@ class Failures(Groups):
         self.broker.run(shift)
 
 
+KEPT = {"retention.ms": "-1"}
+"""Everything here is old, and clocks move far."""
 PLAIN = frozenset({"cleanup_policy", "segment_bytes", "segment_ms", "max_message_bytes"})
 """Settings of topics that do not begin with ``pykbroker.``."""
 
@@ -312,7 +318,7 @@ def failing(*plugins: object, **settings: object) -> Iterator[Failures]:
     """A broker, and who fails records there; at the end it must still serve what nothing concerned."""
     named = {name.replace("_", "."): value for name, value in settings.items()}
     with BrokerThread(plugins=plugins, settings=named) as broker, Failures(broker) as failures:
-        assert failures.create("plain") == 0
+        assert failures.create("plain", KEPT) == 0
         assert failures.produce("plain", b"before").error_code == 0
         yield failures
         assert failures.produce("plain", b"after").error_code == 0

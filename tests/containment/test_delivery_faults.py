@@ -195,7 +195,7 @@ def test_a_record_too_large_for_its_topics_is_moved_all_the_same() -> None:
         failures.put("orders", b"x" * 5000)
         assert failures.nack("billing", "orders", upto=0) == 0  # makes both topics
         for topic in (RETRY, LETTERS):
-            assert failures.metadata(topic) == 0
+            assert failures.ask_for(topic) == 0
             assert failures.alter(topic, max_message_bytes="100").error_code == 0
         assert failures.nack("billing", "orders", 0) == 0
         assert len(failures.eventually(RETRY, 1)[0].value or b"") == 5000
@@ -208,7 +208,7 @@ def test_a_record_too_large_for_its_topics_is_moved_all_the_same() -> None:
 def test_topics_of_failed_deliveries_cannot_be_compacted(topic: str) -> None:
     with failing() as failures:
         failures.policy("orders")
-        assert failures.metadata(topic) == 0
+        assert failures.ask_for(topic) == 0
         for value in ("compact", "compact,delete"):
             answer = failures.alter(topic, cleanup_policy=value)
             assert answer.error_code == ErrorCode.INVALID_CONFIG
@@ -252,7 +252,7 @@ def test_a_dead_letter_topic_that_would_loop(target: str) -> None:
     with failing() as failures:
         failures.policy("orders", retry_max_attempts="0")
         failures.put("orders", b"v")
-        assert failures.metadata(RETRY) == 0
+        assert failures.ask_for(RETRY) == 0
         if failures.alter("orders", pykbroker_dead_letter_topic=target).error_code == 0:
             if failures.nack("billing", "orders", 0) == ErrorCode.INVALID_REQUEST:
                 assert failures.committed("billing", "orders") == (-1, "")

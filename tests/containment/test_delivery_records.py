@@ -42,7 +42,7 @@ def test_headers_that_are_forged_or_malformed_make_a_first_failure(change: dict[
     with failing() as failures:
         failures.policy("orders", retry_max_attempts="1", retry_delay_ms="0")
         assert failures.put(RETRY, b"v", headers=headers) in (0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        assert failures.metadata(RETRY) == 0
+        assert failures.ask_for(RETRY) == 0
         assert failures.put(RETRY, b"v", headers=headers) == 0
         (again,) = failures.eventually(RETRY, 1)
         assert again.text("pykbroker-attempt") == "1"
