@@ -152,6 +152,7 @@ async def settle(client: Client, chosen: Sequence[Chosen], order: Order, tally: 
     with CountProgress(f"{order.action.removesuffix('e')}ing", tally.total) as bar:
         for each, partition, piece in _all_pieces(chosen, order):
             await trio.sleep_until(due)
+            sent = trio.current_time()
             tally.under_way = piece.count
             try:
                 end = each.end(partition)
@@ -162,7 +163,7 @@ async def settle(client: Client, chosen: Sequence[Chosen], order: Order, tally: 
                 raise await _refused(client, each, order, tally) from error
             tally.done += piece.count
             tally.under_way = 0
-            due += 0 if order.rate is None else piece.count / order.rate
+            due = sent if order.rate is None else sent + piece.count / order.rate
             bar(tally.done)
 
 

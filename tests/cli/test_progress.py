@@ -1,4 +1,4 @@
-"""The progress bar of a long start."""
+"""Progress bars: of a long start, of a long count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pykbroker.cli import _progress
-from pykbroker.cli._progress import StartProgress
+from pykbroker.cli._progress import CountProgress, StartProgress
 
 
 class Terminal(io.StringIO):
@@ -48,3 +48,14 @@ def test_without_a_terminal_there_is_none(monkeypatch: pytest.MonkeyPatch) -> No
     with StartProgress() as progress:
         progress(1, 10, "recovering orders-0")
         assert progress._bar is None
+
+
+def test_a_count_shows_a_bar_when_it_takes_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = terminal(monkeypatch)
+    with CountProgress("replaying", 40) as progress:
+        progress(10)
+        assert shown.getvalue() == ""
+        monkeypatch.setattr(_progress, "PATIENCE_S", 0.0)
+        progress(20)
+    assert "replaying" in shown.getvalue()
+    assert "20/40" in shown.getvalue()
