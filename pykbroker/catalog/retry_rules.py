@@ -15,6 +15,7 @@ from pykbroker.catalog.retrying import (
     DELAY_MS,
     DLQ_GROUP,
     EXCHANGE_TYPE,
+    HELD_PREFIX,
     MAX_ATTEMPTS,
     MAX_DELAY_MS,
     NO_POLICY,
@@ -166,13 +167,36 @@ class RetryRules:
         origin = templates.found(template.replace("{topic}", "{group}"), "", name)
         return origin in self.image.topics
 
+    @cached_property
+    def waited_for(self) -> Mapping[str, Role]:
+        """The names of retry and dead-letter topics that are not there, while their flow is.
+
+        Something waits to go there.  An ordinary topic of that name, made because a consumer still asks for
+        it, would be in its way for good; whether there is still a policy does not matter.
+        """
+        found: dict[str, Role] = {}
+        for flow in self.image.topics.values():
+            role = role_of(flow) if flow.name.startswith(HELD_PREFIX) else None
+            if role is None:
+                continue
+            letters = Role(RoleKind.DEAD_LETTER, role.origin, role.group)
+            shared = self.settings(role.origin, role.group).shared_dead_letter
+            for own in (role,) if shared else (role, letters):
+                if own.text not in self.by_role:
+                    found[self.name_for(own)] = own
+        return found
+
     def role_for(self, name: str, known: Collection[str]) -> Role | None:
         """The role that a topic of this name would have, were it made now; None for an ordinary topic.
 
         ``known`` are the groups that exist.  Raises INVALID_TOPIC_EXCEPTION when two of them would have it,
         or when the group has such a topic under another name.
         """
-        if not self.any_policy or name in self.image.topics:
+        if name in self.image.topics:
+            return None
+        if name in self.waited_for:
+            return self.waited_for[name]
+        if not self.any_policy:
             return None
         known = {*known, *self.groups}
         origins = [each for each in self.image.topics if each in name and each != name]

@@ -194,9 +194,10 @@ class TopicAdmin:
                 ErrorCode.INVALID_TOPIC_EXCEPTION, f"{new.name} is made by the broker when it is needed."
             )
         rules = RetryRules(image, self._catalog.broker_config)
-        role = None if known is None else rules.role_for(new.name, known)
-        if role is not None and known is not None:
-            return self._creation_of_pair(image, new, role, known), lambda after: after.topics[new.name]
+        role = rules.waited_for.get(new.name) if known is None else rules.role_for(new.name, known)
+        if role is not None:
+            changes = self._creation_for_failures(image, new, role, known or ())
+            return changes, lambda after: after.topics[new.name]
         names.check_no_collision(new.name, image.topics)
         replicas, given = self._replicas(image, new), self._overrides(new.overrides)
         overrides, exchange = self._catalog.exchange_rules.creation(image, new.name, given)
@@ -208,15 +209,19 @@ class TopicAdmin:
         behind = [*ingress.created_with(change), *role_topics.created_with(change)]
         return [change, *behind, *exchange], lambda after: after.topics[new.name]
 
-    def _creation_of_pair(
+    def _creation_for_failures(
         self, image: Image, new: NewTopic, role: Role, known: Collection[str]
     ) -> list[Change]:
-        """What makes both topics of the group; the one that was asked for gets the settings asked for.
+        """What makes both topics of the group, or without a policy the one; it gets the settings asked for.
 
         No policy of a plugin is asked: it is the broker that needs them.
         """
         broker = self._catalog.broker_config
-        changes, _, _ = role_topics.pair(image, broker, role.origin, role.group, known)
+        rules = RetryRules(image, broker)
+        if role.origin in image.topics and rules.settings(role.origin, role.group).policy != NO_POLICY:
+            changes, _, _ = role_topics.pair(image, broker, role.origin, role.group, known)
+        else:
+            changes = role_topics.one(image, broker, role, role_topics.partitions_for(image, role))
         given = self._overrides(new.overrides)
         for index, change in enumerate(changes):
             if given and isinstance(change, CreateTopic) and change.name == new.name:

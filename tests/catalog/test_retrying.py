@@ -18,6 +18,7 @@ from pykbroker.catalog.retrying import (
     delayed_name,
     flow_id_of,
     flow_of,
+    flow_of_role,
     held_name,
     is_dead_letter_target,
     retry_settings,
@@ -198,6 +199,20 @@ def test_without_a_policy_a_name_is_like_any_other() -> None:
     world.settings(GROUP, "billing", {POLICY: "fixed"})
     assert world.role_for("orders.billing.retry") == Role(RoleKind.RETRY, "orders", "billing")
     assert world.role_for("orders.other.retry") is None
+
+
+def test_what_a_flow_waits_for_keeps_its_names() -> None:
+    """Neither the origin nor a policy is needed: something waits to go there."""
+    world = World()
+    role = Role(RoleKind.RETRY, "orders", "bil:ling")
+    letters = Role(RoleKind.DEAD_LETTER, "orders", "bil:ling")
+    world.topic(held_name(flow_of_role(role)), {ROLE: role.text})
+    assert world.role_for("orders.bil_ling.retry") == role
+    assert world.role_for("orders.bil_ling.dlq") == letters
+    world.topic("orders.bil_ling.retry", {ROLE: role.text})
+    assert world.role_for("orders.bil_ling.retry") is None
+    world.settings(GROUP, "bil:ling", {DEAD: "letters"})
+    assert world.role_for("letters") is None
 
 
 def test_groups_ids_become_fit_for_topics() -> None:
