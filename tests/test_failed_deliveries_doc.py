@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from pykbroker.catalog.retrying import HELD_PREFIX
 from pykbroker.testing import BrokerThread
 from tests.cli.test_exchanges import Shell
 from tests.strangers import run_strangers_tests
+from tests.test_readme import run
 
 DOCS = Path(__file__).parents[1] / "docs"
 STORY = (DOCS / "failed-deliveries.md").read_text()
@@ -30,11 +32,18 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_services_do_what_their_tests_say(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, its_test, nacking, nacking_test, delayed = blocks(STORY, "python")
+    service, its_test, nacking, nacking_test, _, delayed = blocks(STORY, "python")
     pytester.makepyfile(
         billing=service, test_billing=its_test, billing_nack=nacking, test_billing_nack=nacking_test
     )
     run_strangers_tests(pytester, monkeypatch, delayed).assert_outcomes(passed=3)
+
+
+def test_a_group_has_settings_of_its_own(pykbroker: BrokerThread) -> None:
+    run(blocks(STORY, "python")[4], pykbroker.bootstrap)
+    with closing(KafkaAdminClient(bootstrap_servers=pykbroker.bootstrap)) as admin:
+        described = admin.describe_configs([ConfigResource(ConfigResourceType.GROUP, "billing")])
+    assert "exponential" in str(described)
 
 
 def test_what_to_write_in_place_of_rabbitmq(
