@@ -366,6 +366,26 @@ async def test_compaction_by_age(bench: Bench) -> None:
     assert cleaner.runs == 1, "clean now"
 
 
+async def test_compaction_goes_as_far_as_the_broker_has_no_use_for_records(bench: Bench) -> None:
+    partition = bench.topic(cleanup_policy="compact", segment_bytes="300")
+    needed = 0
+    partition.needed_from = lambda: needed
+    for number in range(20):
+        keyed(bench, partition, b"k", b"v%d" % number)
+    cleaner = bench.partitions.upkeep.cleaner
+    await cleaner.clean_all()
+    assert cleaner.runs == 0
+    assert len(offsets_in(partition)) == 20
+    needed = 10
+    await cleaner.clean_all()
+    kept = offsets_in(partition)
+    assert kept[-10:] == list(range(10, 20))
+    assert len(kept) < 20
+    needed = 20
+    await cleaner.clean_all()
+    assert len(offsets_in(partition)) < len(kept)
+
+
 async def test_a_topic_deleted_while_it_is_compacted(bench: Bench) -> None:
     partition = bench.topic(cleanup_policy="compact", segment_bytes="300")
     for number in range(20):
