@@ -69,7 +69,7 @@ MOMENT_S = 0.25
 """How long a test waits for what must not happen."""
 CREATED_MS = 1_500_000_000_000
 """The timestamp of everything that is produced here: years ago."""
-GROUP = 32
+BROKER, GROUP = 4, 32
 UNKNOWN = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
@@ -104,13 +104,20 @@ class Groups(Talk):
 
     def alter_group(self, group: str, **settings: str | None) -> int:
         """Set settings of a group (None: back to the default); underscores stand for dots."""
+        return self._alter(GROUP, group, settings)
+
+    def alter_broker(self, **settings: str | None) -> int:
+        """Set settings of all brokers."""
+        return self._alter(BROKER, "", settings)
+
+    def _alter(self, kind: int, name: str, settings: Mapping[str, str | None]) -> int:
         configs = [
             AlterableConfig(
-                name=name.replace("_", "."), config_operation=1 if value is None else 0, value=value
+                name=each.replace("_", "."), config_operation=1 if value is None else 0, value=value
             )
-            for name, value in settings.items()
+            for each, value in settings.items()
         ]
-        resource = AlterConfigsResource(resource_type=GROUP, resource_name=group, configs=configs)
+        resource = AlterConfigsResource(resource_type=kind, resource_name=name, configs=configs)
         request = IncrementalAlterConfigsRequest(resources=[resource], validate_only=False)
         (answer,) = self.client.call(request, IncrementalAlterConfigsResponse, 1).responses
         return answer.error_code

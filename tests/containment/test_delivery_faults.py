@@ -223,24 +223,38 @@ def test_a_compacted_topic_cannot_be_named_for_dead_letters() -> None:
         assert answer.error_code == ErrorCode.INVALID_CONFIG
 
 
-def test_a_dead_letter_without_key_waits_for_a_topic_that_takes_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Only a policy's own choice, or a later change of settings, leads there."""
+def test_a_policy_that_names_a_compacted_topic() -> None:
+    """What has no key goes to the group's own dead-letter topic."""
     with failing(policy(lambda ctx: DeadLetter(topic="graveyard"))) as failures:
         assert failures.create("graveyard", {"cleanup.policy": "compact"}) == 0
         failures.policy("orders", retry_policy="harm")
         failures.put("orders", b"no key", key=None)
         failures.put("orders", b"with key")
+        assert failures.nack("billing", "orders", [0, 1]) == 0
+        assert failures.eventually(LETTERS, 1)[0].value == b"no key"
+        assert failures.eventually("graveyard", 1)[0].value == b"with key"
+
+
+def test_a_dead_letter_without_key_waits_for_a_topic_that_takes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The topic that several share is compacted because the broker's default has changed."""
+    with failing() as failures:
+        assert failures.create("letters") == 0
+        failures.policy("orders", retry_max_attempts="0", dead_letter_topic="letters")
         failures.policy("bills", retry_max_attempts="0")
         failures.put("bills", b"bill")
-        assert failures.nack("billing", "orders", [0, 1]) == 0
+        for topic in (RETRY, "bills.billing.retry"):
+            assert failures.ask_for(topic) == 0
+        assert failures.alter_broker(log_cleanup_policy="compact") == 0
+        assert failures.put(RETRY, b"no key", key=None) == 0
+        assert failures.put(RETRY, b"with key") == 0
         assert failures.nack("billing", "bills", 0) == 0
         failures.eventually("bills.billing.dlq", 1)
-        wait(lambda: "graveyard" in caplog.text, lambda: caplog.text)
-        assert failures.alter("graveyard", cleanup_policy="delete").error_code == 0
-        failures.broker.advance(120)
-        found = failures.eventually("graveyard", 2)
+        wait(lambda: "topic=letters" in caplog.text, lambda: caplog.text)
+        assert b"no key" not in [each.value for each in failures.letters("letters")]
+        assert failures.alter_broker(log_cleanup_policy="delete") == 0
+        found = failures.eventually("letters", 2)
         assert {each.value for each in found} == {b"no key", b"with key"}
 
 

@@ -105,6 +105,7 @@ def test_records_of_all_kinds_are_copied_as_they_are() -> None:
         ]
 
 
+@pytest.mark.damages_data
 def test_a_record_that_does_not_decode_is_in_nobodys_way() -> None:
     """A producer may write what is no record inside lengths that add up; no consumer can read it either."""
     with failing() as failures:
