@@ -1,9 +1,8 @@
 """The lane that follows the commits of one partition of ``__consumer_offsets``.
 
-Where it is: everything below the lane's position has been decided about; ``_seen`` is how far commits were
-looked at.  What may matter (:meth:`Follower._matters`) stands in a queue between.  The coordinator feeds the
-queue as it applies records; what does not fit there, and after a start all from the position on, is read
-from the log again.  Nothing is decided about that is not below the high watermark.
+Everything below the lane's position has been decided about; what may matter behind it stands in a
+:class:`~pykbroker.delivery.commit_queue.CommitQueue`.  Nothing is decided about that is not below the high
+watermark.
 
 An order that cannot be finished in one step stands aside (see :mod:`~pykbroker.delivery.orders`), and so do
 later ones of its holder.  One for which no topics can be made is tried again after a while.
@@ -12,7 +11,7 @@ later ones of its holder.  One for which no topics can be made is tried again af
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,16 +20,17 @@ import trio
 
 from pykbroker.coordinator.shard_log import ShardLog
 from pykbroker.delivery import orders
+from pykbroker.delivery.commit_queue import CommitQueue
 from pykbroker.delivery.counted import Counted, Holder
-from pykbroker.delivery.nacks import may_ask
+from pykbroker.delivery.draft import Draft
 from pykbroker.delivery.orders import Order
-from pykbroker.delivery.steps import Doing, Draft, Places
+from pykbroker.delivery.steps import Doing, Places
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
 from pykbroker.forwarding.machine import Lane
 from pykbroker.forwarding.plan import LaneValue, Move, Place, Plan, Route
 from pykbroker.forwarding.work import Records, Step, Work
-from pykbroker.groups.stored import OffsetRecord, UnreadableRecord, read
+from pykbroker.groups.stored import OffsetRecord
 
 if TYPE_CHECKING:
     from pykbroker.clock import Clock
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-READ_BYTES: Final = 256 * 1024
-MAX_QUEUED: Final = 1000
-MAX_QUEUED_CHARS: Final = 1_000_000
-"""Commits and their metadata that are kept in memory; with more, they are read from the log when due."""
 MAX_ASIDE: Final = 10_000
 """Orders that stand aside; with more, the lane waits for some to be done."""
 FAR: Final = 10_000
@@ -54,24 +50,6 @@ RETRY_S, MAX_RETRY_S = 1.0, 60.0
 class _Stuck:
     until: float
     delay: float
-
-
-class Queued(NamedTuple):
-    """A commit that may matter to ``holder``."""
-
-    offset: int
-    holder: Holder
-    record: OffsetRecord
-
-    @property
-    def asks(self) -> bool:
-        """Whether it does not just commit."""
-        return self.record.value is not None and may_ask(self.record.value.metadata)
-
-    @property
-    def chars(self) -> int:
-        """About its size in memory."""
-        return 0 if self.record.value is None else len(self.record.value.metadata)
 
 
 class Ingress(NamedTuple):
@@ -110,13 +88,8 @@ class Follower(Work):
         self._counted = Counted()
         self._aside: dict[Holder, deque[Order]] = {}
         self._stuck: dict[Holder, _Stuck] = {}
-        self._queue: deque[Queued] = deque()
-        self._in_queue: Counter[Holder] = Counter()
-        self._chars = 0
-        self._tops: dict[Holder, int] = {}
-        """For whom a commit matters that does not ask: one at or below this offset."""
-        self._seen = self._noted = begin
-        self._is_live = False
+        self._queue = CommitQueue(ingress.log, places.topic_id)
+        self._noted = begin
         self.stepped = trio.Event()
         """Set, and replaced, after each step."""
         self.has_begun = False
@@ -129,71 +102,22 @@ class Follower(Work):
 
     def applied(self, offset: int, record: OffsetRecord) -> None:
         """The coordinator has applied a record."""
-        if not self._is_live or offset < self._seen:
-            return
-        queued = self._matters(offset, record)
-        if queued is not None:
-            if not self._put(queued):
-                self._is_live = False
-                return
+        if self._queue.applied(offset, record):
             self.wake()
         elif offset - self._noted > FAR:
             self._noted = offset
             self.wake()
-        self._seen = offset + 1
-
-    def _matters(self, offset: int, record: OffsetRecord) -> Queued | None:
-        """The commit for the queue, if it may matter."""
-        value = record.value
-        asks = value is not None and may_ask(value.metadata)
-        if not asks and not self._tops:
-            return None
-        committed_for = None if value is None else value.topic_id
-        topic_id = self._places.topic_id(record.topic, committed_for)
-        if topic_id is None:
-            return None  # the topic is gone, and what counts of it goes with it
-        holder = Holder(record.group_id, topic_id, record.partition)
-        if not asks:
-            top = self._tops.get(holder)
-            if top is None or (value is not None and value.offset > top):
-                return None
-        return Queued(offset, holder, record)
-
-    def _put(self, queued: Queued) -> bool:
-        """Take a commit into the queue, if there is room."""
-        if self._queue and (len(self._queue) >= MAX_QUEUED or self._chars + queued.chars > MAX_QUEUED_CHARS):
-            return False
-        holder, value = queued.holder, queued.record.value
-        self._queue.append(queued)
-        self._in_queue[holder] += 1
-        self._chars += queued.chars
-        if value is not None:
-            # Until it is decided about, whatever it may count matters to later commits.
-            self._tops[holder] = max(self._tops.get(holder, -1), value.offset)
-        return True
-
-    def _take(self) -> Queued:
-        """Take the first commit out of the queue."""
-        queued = self._queue.popleft()
-        self._chars -= queued.chars
-        self._in_queue[queued.holder] -= 1
-        if not self._in_queue[queued.holder]:
-            del self._in_queue[queued.holder]
-        return queued
 
     @property
     def pending_from(self) -> int | None:
         """The first commit that is not decided about, durably; None: there is none."""
-        if self._in_hand is not None:
-            return self._in_hand
-        if self._queue:
-            return self._queue[0].offset
-        return None if self._is_live else self._seen
+        return self._queue.begins if self._in_hand is None else self._in_hand
 
     @property
     def waits_for(self) -> int | None:
         """The high watermark for which the next order waits."""
-        return self._queue[0].offset + 1 if self._queue else None
+        first = self._queue.first
+        return None if first is None else first.offset + 1
 
     def is_done(self, holder: Holder) -> bool:
         """Whether nothing that ``holder`` has ordered is still to be done, but what is stuck."""
@@ -237,34 +161,27 @@ class Follower(Work):
     async def resumed(self, lane: Lane | None, value: LaneValue) -> None:
         extras: Mapping[bytes, bytes] = {} if lane is None else lane.extras
         self._counted = Counted(extras)
-        self._aside, self._stuck, self._tops = {}, {}, {}
+        self._aside, self._stuck = {}, {}
+        self._queue.begin(value.position)
         for name in sorted(each for each in extras if each[:1] == orders.PREFIX):
             order = orders.decode(name, extras[name])
             self._aside.setdefault(order.holder, deque()).append(order)
         for holder in {*self._counted.holders(), *self._aside}:
             self._retop(holder)
         self._doing.resumed(self._counted, extras)
-        self._queue.clear()
-        self._in_queue.clear()
-        self._chars = 0
-        self.has_begun = True
-        self._seen = self._noted = value.position
-        self._is_live, self._in_hand = False, None
+        self.has_begun, self._in_hand, self._noted = True, None, value.position
         self._sweep = True
         if lane is not None:
             self._reports.planned_before(move for plan in lane.plans.values() for move in plan.moves)
 
     def _retop(self, holder: Holder) -> None:
         """See anew which commits matter to ``holder``."""
-        if self._in_queue[holder]:
+        if holder in self._queue:
             return  # until that is taken up, all that may count by then
         top = self._counted.top(holder)
         for order in self._aside.get(holder, ()):
             top = max(top, order.offset, *(last for _, last in order.ranges))
-        if top < 0:
-            self._tops.pop(holder, None)
-        else:
-            self._tops[holder] = top
+        self._queue.set_top(holder, top)
 
     # -- steps
 
@@ -274,23 +191,25 @@ class Follower(Work):
         if self._sweep:
             self._sweep = False
             self._doing.sweep(draft)
+        queue = self._queue
         # What is large must not hold up what comes.
-        draft.share = 2 if self._queue or not self._is_live else 1
+        draft.share = 2 if queue or not queue.is_live else 1
         await self._work_aside(draft)
         draft.share = 1
         while True:
-            if not self._is_live:
-                await self._read()
-            if self._queue and self._in_hand is None:
-                self._in_hand = self._queue[0].offset
+            if not queue.is_live:
+                await queue.fill()
+            if self._in_hand is None and (first := queue.first) is not None:
+                self._in_hand = first.offset
             await self._work_queue(draft)
-            if self._is_live or self._queue or draft.changes or draft.offsets:
+            if queue.is_live or queue or draft.changes or draft.offsets:
                 break
-        if self._is_live and not self._queue:
+        if queue.begins is None:
             self._note_distance(draft)
         step = draft.step()
         if step is None:
             self._in_hand = None
+            self._doing.rest()
             self._stepped()
         return step
 
@@ -301,7 +220,7 @@ class Follower(Work):
 
     def _note_distance(self, draft: Draft) -> None:
         """Nothing is pending: now and then it is noted how far commits were looked at."""
-        seen = min(self._seen, self._ingress.log.high_watermark)
+        seen = min(self._queue.seen, self._ingress.log.high_watermark)
         if seen - draft.position > FAR:
             draft.passed(seen - 1, is_noted=True)
 
@@ -310,29 +229,6 @@ class Follower(Work):
         self._stepped()
         assert isinstance(step.data, Draft)
         self._reports.planned(step.data)
-
-    async def _read(self) -> None:
-        """Take up commits from the log, until the queue is full or there are no more."""
-        commits = self._ingress.log
-        self._seen = max(self._seen, commits.start_offset)
-        while self._seen < commits.end_offset:
-            found = commits.read(self._seen, READ_BYTES)
-            for stored in found.records:
-                try:
-                    record = read(stored)
-                except UnreadableRecord:
-                    continue  # the coordinator has complained about it
-                if not isinstance(record, OffsetRecord):
-                    continue
-                queued = self._matters(stored.offset, record)
-                if queued is not None and not self._put(queued):
-                    self._seen = stored.offset
-                    return
-            if found.next_offset <= self._seen:
-                break
-            self._seen = found.next_offset
-            await trio.lowlevel.checkpoint()
-        self._is_live = True
 
     async def _work_aside(self, draft: Draft) -> None:
         now = self._clock.monotonic()
@@ -362,10 +258,11 @@ class Follower(Work):
 
     async def _work_queue(self, draft: Draft) -> None:
         high_watermark = self._ingress.log.high_watermark
-        while self._queue and draft.has_room and self.waiting < MAX_ASIDE:
-            offset, holder, record = queued = self._queue[0]
-            if offset >= high_watermark:
+        while draft.has_room and self.waiting < MAX_ASIDE:
+            first = self._queue.first
+            if first is None or first.offset >= high_watermark:
                 break
+            offset, holder, record = first
             order = self._doing.order(offset, holder, record)
             if order is not None:
                 left: Order | None = order
@@ -374,9 +271,9 @@ class Follower(Work):
                 if left is not None:
                     self._aside.setdefault(holder, deque()).append(left)
                     draft.changes[left.name] = left.encode()
-            self._take()
+            self._queue.take()
             # Of what asks it is noted that it has been answered, once and for all, whatever the answer.
-            draft.passed(offset, is_noted=queued.asks)
+            draft.passed(offset, is_noted=first.asks)
             self._retop(holder)
 
     async def _do(self, order: Order, draft: Draft) -> Order | None:

@@ -14,8 +14,8 @@ from pykbroker.forwarding.plan import Move, Place
 
 if TYPE_CHECKING:
     from pykbroker.catalog.image import Topic
+    from pykbroker.delivery.draft import Draft
     from pykbroker.delivery.orders import Order
-    from pykbroker.delivery.steps import Draft
     from pykbroker.delivery.telling import Telling
 
 log = logging.getLogger(__name__)

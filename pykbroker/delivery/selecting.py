@@ -40,6 +40,10 @@ class Logs(Protocol):
         """As :meth:`~pykbroker.forwarding.reading.SourceReader.pick`."""
         ...
 
+    def forget(self) -> None:
+        """Let go of what was read."""
+        ...
+
 
 @dataclass(slots=True)
 class Selection:
@@ -149,5 +153,4 @@ class LocalLogs:
         return await SourceReader(partition, self._max_decompressed).pick(offsets)
 
     def forget(self) -> None:
-        """Let go of what was read."""
         self._place = self._reader = None

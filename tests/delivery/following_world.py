@@ -87,6 +87,9 @@ class Logs:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         return {offset: self.records[place][offset] for offset in offsets if offset in self.records[place]}
 
+    def forget(self) -> None:
+        """There is nothing to let go of."""
+
 
 class Places:
     """A catalog.  ``blocked``: groups whose topics cannot be made."""

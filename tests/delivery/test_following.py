@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from pykbroker.catalog.image import Topic
-from pykbroker.delivery import follower, selecting, steps
+from pykbroker.delivery import commit_queue, follower, selecting, steps
 from pykbroker.delivery.headers import Nack
 from pykbroker.delivery.letters import Return
 from pykbroker.delivery.nacks import Ranges
@@ -256,7 +256,7 @@ def test_a_commit_waits_for_earlier_ones_of_its_partition() -> None:
 
 
 def test_commits_that_do_not_fit_into_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "MAX_QUEUED", 3)
+    monkeypatch.setattr(commit_queue, "MAX_QUEUED", 3)
     made = world()
     made.commit("billing", ORDERS, 0, 1, nack(0))
     drain(made)
