@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pykbroker.catalog.image import HIDDEN_PREFIX
+from pykbroker.catalog.retrying import delayed_name, flow_of
 from pykbroker.components import PARTITIONER, PartitionContext
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordsAppended
@@ -68,14 +69,23 @@ class Directory:
         config = self._catalog.topic_config(topic)
         if config.pykbroker_exchange_type:
             return None
+        behind = self._where(topic)
+        if behind is None:
+            return None
         return FinalTarget(
             name=name,
-            topic_id=topic.topic_id,
+            topic_id=behind.topic_id,
             partitions=len(topic.partitions),
             available=tuple(each.index for each in topic.partitions if each.leader >= 0),
             keyless=not config.compacted,
             choose=self._chooser(topic, config.pykbroker_partitioner or DEFAULT),
         )
+
+    def _where(self, topic: Topic) -> Topic | None:
+        """The topic to which copies for ``topic`` are appended: one that delays, and a retry topic, has a
+        flow, and a copy waits there as what a client produces does."""
+        flow = flow_of(topic)
+        return topic if flow is None else self._catalog.image.topics.get(delayed_name(flow))
 
     def _chooser(self, topic: Topic, name: str) -> Callable[[PartitionContext], int]:
         """A partitioner that never fails: where it does, the default one answers, and where that does,

@@ -294,3 +294,22 @@ def test_dead_letters_are_routed_by_reason_where_their_topic_is_an_exchange() ->
         assert failures.nack("billing", "orders", 1, reason="broken") == 0
         assert [each.value for each in failures.eventually("slow", 1)] == [b"0"]
         assert [each.value for each in failures.eventually("others", 1)] == [b"1"]
+
+
+def test_copies_of_an_exchange_wait_where_what_is_produced_waits() -> None:
+    """In a topic that delays, and as a failure in a retry topic."""
+    delayed = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "60000", "retention.ms": "-1"}
+    bindings = json.dumps([{"to": "later"}, {"to": RETRY}])
+    exchange = {"pykbroker.exchange.type": "fanout", "pykbroker.exchange.bindings": bindings}
+    with failing() as failures:
+        failures.policy("orders")
+        assert failures.ask_for(RETRY) == 0
+        assert failures.create("later", delayed) == 0
+        assert failures.create("sorting", exchange) == 0
+        failures.put("sorting", b"v")
+        failures.later(59, decided=2)
+        failures.only("later", 0)
+        failures.only(RETRY, 0)
+        failures.broker.advance(1)
+        assert failures.eventually("later", 1)[0].text("pykbroker-routed-from") == "sorting/0/0"
+        assert failures.eventually(RETRY, 1)[0].text("pykbroker-attempt") == "1"
