@@ -9,7 +9,8 @@ one time, as Apache Kafka does; it exists when the answer arrives.  Where we dif
 be created (INVALID_TOPIC_EXCEPTION for names that collide) is said, Kafka leaves the client to retry.
 Clients are told the endpoints of the listener that they came by; a broker without one is left out, and
 so is the leader of its partitions.  Retry and dead-letter topics are made when their name is asked for,
-also where ``auto.create.topics.enable`` is off.
+also where ``auto.create.topics.enable`` is off; and the answer has them at once, because consumers join
+without a topic that they are told is not there, and some look again only after five minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pykbroker.apis._delivery import known_groups
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog import names
 from pykbroker.catalog.image import INTERNAL, Image, PartitionState, Topic
+from pykbroker.catalog.retrying import role_of
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.protocol.messages.metadata import (
     MetadataRequest,
@@ -122,7 +124,10 @@ def _found(
         if key in seen:
             continue
         seen.add(key)
-        topic = image.topic_by_id(asked.topic_id) if asked.name is None else image.topics.get(asked.name)
+        if asked.name is None:
+            topic = image.topic_by_id(asked.topic_id)
+        else:
+            topic = image.topics.get(asked.name) or _just_made(ctx, asked.name)
         if topic is not None and not topic.hidden:
             yield _described(ctx, request, image, topic)
         elif asked.name is None:
@@ -130,6 +135,12 @@ def _found(
             yield _refused(None, asked.topic_id, code)
         else:
             yield _refused(asked.name, ZERO_UUID, codes.get(asked.name) or _why_missing(asked.name))
+
+
+def _just_made(ctx: RequestContext, name: str) -> Topic | None:
+    """The retry or dead-letter topic of that name, which was not there when the request came."""
+    topic = ctx.services.catalog.image.topics.get(name)
+    return None if topic is None or role_of(topic) is None else topic
 
 
 def _why_missing(name: str) -> ErrorCode:
