@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from pykbroker.catalog import names, placement
-from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, DeleteTopic
+from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, DeleteTopic, SetTopicConfig
 from pykbroker.catalog.draft import Draft
 from pykbroker.catalog.image import Image, Topic, new_topic_id
 from pykbroker.catalog.retry_rules import RetryRules
@@ -79,7 +79,7 @@ def pair(
             more = shared(draft.view(), broker, settings.dead_letter_topic, role, len(topic.partitions))
         else:
             rules.check_alone(role, known)
-            more = _out_of_the_way(image, rules, role, known, untouched)
+            more = _taken_over(image, rules, role, known, untouched)
             for change in more:
                 draft.apply(change)
             changes += more
@@ -90,10 +90,10 @@ def pair(
     return changes, settings.retry_topic, settings.dead_letter_topic
 
 
-def _out_of_the_way(
+def _taken_over(
     image: Image, rules: RetryRules, role: Role, known: Collection[str], untouched: Callable[[Topic], bool]
 ) -> list[Change]:
-    """What deletes an unused topic that has the name that this role needs, because somebody asked for it.
+    """What gives this role to an unused topic of the right name that was made for a group that is not there.
 
     A consumer may ask for its retry topic before it joins: then its group is not known yet, and where its
     id has characters that a topic may not have, another group's id is read in the name.
@@ -104,13 +104,13 @@ def _out_of_the_way(
         return []
     if other == role or other != Role(role.kind, role.origin, sanitised(role.group)):
         return []
-    if any(there.name in exchange.current.targets for exchange in image.exchanges.values()):
-        return []
     flow = flow_of_role(other) if role.kind is RoleKind.RETRY else b""
     hidden = [topic for name in (delayed_name(flow), held_name(flow)) if (topic := image.topics.get(name))]
     if not all(untouched(topic) for topic in (there, *hidden)):
         return []
-    return [DeleteTopic(name=topic.name, topic_id=topic.topic_id) for topic in (there, *hidden)]
+    overrides = {**there.overrides, ROLE: role.text}
+    change = SetTopicConfig(name=there.name, version=there.config_version, overrides=overrides)
+    return [change, *(DeleteTopic(name=topic.name, topic_id=topic.topic_id) for topic in hidden)]
 
 
 def one(image: Image, broker: BrokerConfig, role: Role, count: int) -> list[Change]:
@@ -263,12 +263,15 @@ def _factor(image: Image, origin: str) -> int:
 
 
 def _check_name(image: Image, name: str, role: Role) -> None:
+    otherwise = ""
     try:
         names.check(name)
         if name.startswith("__"):
             why: str = "such names belong to the broker"
         elif name in image.topics:
-            why = "a topic of this name is there already"
+            why = "an ordinary topic of this name is there already"
+            # Mostly a consumer asked for it before there was a policy, and so it was made.
+            otherwise = ", or delete that one"
         else:
             names.check_no_collision(name, image.topics)
             return
@@ -277,5 +280,5 @@ def _check_name(image: Image, name: str, role: Role) -> None:
     raise KafkaError(
         ErrorCode.INVALID_TOPIC_EXCEPTION,
         f"the {role.kind.words} of group {role.group!r} on {role.origin} cannot be made as {name}: {why}; "
-        f"set {role.kind.setting} on the topic or the group",
+        f"set {role.kind.setting} on the topic or the group{otherwise}",
     )
