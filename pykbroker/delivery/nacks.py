@@ -8,7 +8,8 @@ A commit asks by metadata that is a JSON object with one of three keys::
 
 Numbers are offsets, pairs are ranges with both ends.  Nacks are those of ordinary groups, the others those
 of :data:`~pykbroker.catalog.retrying.DLQ_GROUP`.  Everything else is metadata as Kafka has it, and says
-nothing here; the same goes for an object that has a key and a wrong shape, but the log says so.
+nothing here; the same goes for an object that has a key and a wrong shape, but the log says so.  NULs at
+the end are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def parse(metadata: str) -> Asked | None:
     if not may_ask(metadata):
         return None
     try:
-        found = json.loads(metadata)
+        # confluent-kafka sends the NUL behind its C string too.
+        found = json.loads(metadata.rstrip("\0"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
