@@ -151,11 +151,12 @@ class ArrivingLane:
 
     async def _follow(self) -> None:
         delayed = self._delayed
-        reader = Reader(delayed, self._max_decompressed, keep_provenance=True)
+        reader = self._reader()
         while True:
             self._wake = trio.Event()
             end = delayed.last_stable_offset
             if self.position >= end:
+                reader = self._reader()  # one that waits holds what it read last
                 await self._wake.wait()
                 continue
             chunk = await reader.take(self.position, end, max_records=STEP_RECORDS, max_bytes=STEP_BYTES)
@@ -171,6 +172,9 @@ class ArrivingLane:
                 if tell is not None:
                     tell()
             await trio.lowlevel.checkpoint()
+
+    def _reader(self) -> Reader:
+        return Reader(self._delayed, self._max_decompressed, keep_provenance=True)
 
     async def _decided(self, records: Sequence[Source]) -> list[Decided]:
         decide = self._decider.begin(self._clock.time_ms())

@@ -47,16 +47,16 @@ class FlowPartition:
         return self.scope is not None
 
     async def run(self, engine: Engine, arriving: ArrivingLane | None, work: ReleaseWork) -> None:
-        """Work until cancelled."""
+        """Work until cancelled.  Raises :class:`KafkaError` where that cannot begin."""
         place = self.place
         assert place is not None
         self.arriving, self.work = arriving, work
         try:
+            await engine.start(place, work)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(work.alarm)
+                nursery.start_soon(work.alarm.run)
                 if arriving is not None:
                     nursery.start_soon(arriving.run)
-                await engine.start(place, work)
         finally:
             self.arriving = self.work = None
             engine.stop(place)
@@ -113,7 +113,7 @@ class FlowPartition:
             return 0
         needed = self.last_batch(engine)
         if work is not None:
-            needed = min(needed, work.floor)
+            needed = min(needed, work.indexing.floor)
             lane = engine.lane(place)
             for plan in () if lane is None else tuple(lane.plans.values()):
                 for move in plan.moves:

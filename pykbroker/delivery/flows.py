@@ -36,7 +36,6 @@ from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
 from pykbroker.delivery.releasing import ReleaseWork
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.forwarding.plan import Place
 from pykbroker.log.errors import StorageError
 
 if TYPE_CHECKING:
@@ -134,6 +133,9 @@ class Flows:
         """Stop; what waits is released after the next start."""
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+        for flow in self._flows.values():
+            if flow.place is not None:
+                self._engine.stop(flow.place)
         await self.index.aclose()
 
     def on_delta(self, delta: Delta) -> None:
@@ -288,17 +290,26 @@ class Flows:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return self._partitions.get(delayed_name(flow_id), face.index)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether everything that has arrived is decided about."""
+        return all(
+            flow.arriving.is_idle if flow.arriving is not None else flow.scope is None
+            for flow in self._flows.values()
+            if flow.delayed is not None
+        )
+
     def statistics(self) -> FlowStatistics:
         """Counters and gauges."""
         works = {flow: flow.work for flow in self._flows.values() if flow.work is not None}
         arriving = [flow.arriving for flow in works if flow.arriving is not None]
         runners = [self._engine.runner(flow.place) for flow in works if flow.place is not None]
-        due = [work.next_due_ms for work in works.values() if work.next_due_ms is not None]
+        due = [work.alarm.due_ms for work in works.values() if work.alarm.due_ms is not None]
         return FlowStatistics(
             arrived=self._arrived + sum(each.arrived for each in arriving),
             released=self._moved + sum(work.released for work in works.values()),
             lanes=len(works),
-            waiting=sum(work.waiting_records for work in works.values()),
+            waiting=sum(work.indexing.waiting for work in works.values()),
             stuck=sum(runner.waiting_moves for runner in runners if runner is not None),
             next_due_ms=min(due, default=None),
         )
@@ -322,19 +333,23 @@ class Flows:
         if self._released:
             flows, self._released = self._released, set()
             works = [(flow.place, flow.work, flow.work.durable) for flow in flows if flow.work is not None]
-            await self._flush_plans({place for place, _, _ in works if place is not None})
-            for _, work, released in works:
-                await work.tidy(released)
+            shards = {self._engine.shards.index_of(place) for place, _, _ in works if place is not None}
+            flushed = {shard for shard in shards if shard is not None and await self._flush_plans(shard)}
+            for place, work, released in works:
+                if place is not None and self._engine.shards.index_of(place) in flushed:
+                    await work.tidy(released)
 
-    async def _flush_plans(self, places: set[Place]) -> None:
-        shards = {self._engine.shards.index_of(place) for place in places}
-        for shard in shards:
-            plans = None if shard is None else self._partitions.opened(FORWARD_TOPIC, shard)
-            if plans is not None:
-                try:
-                    await trio.to_thread.run_sync(plans.log.flush)
-                except StorageError as error:
-                    log.error("cannot tidy up: partition=%s: %s", plans.label, error)
+    async def _flush_plans(self, shard: int) -> bool:
+        """Whether the disk has what the log of plans had before."""
+        plans = self._partitions.opened(FORWARD_TOPIC, shard)
+        if plans is None:
+            return False
+        try:
+            await plans.flush()
+        except StorageError as error:
+            log.error("cannot tidy up: partition=%s: %s", plans.label, error)
+            return False
+        return True
 
     async def _forget_gone(self) -> None:
         gone, self._gone = self._gone, set()

@@ -23,6 +23,8 @@ from pykbroker.records.varint import append_varint, read_varint
 VERSION = 0
 MAX_ERAS = 8
 """With more set-backs of the clock than that while records wait, some wait for each other."""
+KEPT = 50
+"""Rows that are kept in memory of an era of which nothing is due: there may be thousands of lanes."""
 TOLERATED_MS = 1000
 """A clock that is set back by no more than this begins no era: records wait until it has caught up."""
 
@@ -178,7 +180,11 @@ class _Ahead:
             return
         insort(rows, row)
         if len(rows) > 2 * most:
-            del rows[most:]
+            self.trim(most)
+
+    def trim(self, most: int) -> None:
+        if len(self.rows) > most:
+            self.rows = self.rows[:most]
             self.whole = False
 
 
@@ -269,13 +275,15 @@ class Schedule:
             ahead, (horizon, start, _) = pairs[-1]
             pairs[-1] = ahead, (horizon, start, end)
         for ahead, (horizon, start, limit) in pairs:
-            if not ahead.rows and not ahead.whole:
+            if not ahead.whole and (not ahead.rows or ahead.rows[-1].due_ms <= now_ms):
                 ahead.rows = list(await self._index.above(horizon, self._limit, start, limit))
                 ahead.whole = len(ahead.rows) < self._limit
             if ahead.rows:
                 self._wait(ahead.rows[0].due_ms)
             found += takewhile(lambda row: row.due_ms <= now_ms, ahead.rows)
         if not found:
+            for ahead in self._ahead:
+                ahead.trim(KEPT)
             return None
         found.sort()
         return Batch(rows=tuple(found[: self._limit]), end=end, late=False, before=self.released)

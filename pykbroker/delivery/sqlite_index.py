@@ -61,6 +61,7 @@ class SqliteIndex:
         self._limiter = trio.CapacityLimiter(1)
         self._connection: sqlite3.Connection | None = None
         self._lanes: dict[Place, int] = {}
+        self._closed = False
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._guarded, work, limiter=self._limiter)
@@ -68,6 +69,8 @@ class SqliteIndex:
     # -- in the thread
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise IndexUnavailable("the broker stops")
         try:
             import sqlite3  # 2 MB and 10 ms that only delays need
         except ImportError as error:
@@ -318,4 +321,5 @@ class SqliteIndex:
 
     async def aclose(self) -> None:
         """Let go of the file."""
+        self._closed = True
         await trio.to_thread.run_sync(self._let_go, limiter=self._limiter)

@@ -113,6 +113,10 @@ class Acknowledging:
             self._flushing = True
             self._flusher.request(self._flush_target, self._flush_ended)
 
+    async def flush(self) -> None:
+        """Return when what was appended so far is on the disk.  Raises StorageError."""
+        await trio.to_thread.run_sync(self._flush_target.flush)
+
     def _flush_ended(self, reached: int, failure: StorageError | None) -> None:
         self._flushing = self._noted_unflushed = False
         if self.closed:
