@@ -581,6 +581,12 @@ _NOT_WITH_A_ROLE = (
 )
 
 
+_SWEPT = (
+    "must be -1 on a retry topic: a record that comes back is as old as it was, and would be swept unread. "
+    "What its group has read goes log.retention.ms after its segment was closed"
+)
+
+
 def _check_role(config: TopicConfig, overrides: Mapping[str, str]) -> None:
     if config.compacted:
         raise ConfigError(
@@ -588,6 +594,13 @@ def _check_role(config: TopicConfig, overrides: Mapping[str, str]) -> None:
             overrides.get("cleanup.policy"),
             "a topic with a role cannot be compacted: records of one key would replace each other",
         )
+    if config.pykbroker_role.startswith("retry:"):
+        for name, limit in (
+            ("retention.ms", config.retention_ms),
+            ("retention.bytes", config.retention_bytes),
+        ):
+            if limit != -1:
+                raise ConfigError(name, overrides.get(name), _SWEPT)
     for name, text in overrides.items():
         if name.startswith("pykbroker.retry.") or (name in _NOT_WITH_A_ROLE and text.strip()):
             raise ConfigError(name, text, "a topic with a role cannot have this")

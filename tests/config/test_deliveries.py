@@ -100,7 +100,15 @@ def test_a_role_is_read_only() -> None:
     assert refused(ROLE) == "pykbroker.role"
     assert refused({}, ROLE) == "pykbroker.role"
     assert refused({"pykbroker.role": "dlq:orders:billing"}, ROLE) == "pykbroker.role"
-    check_topic_overrides(BROKER, {**ROLE, "retention.ms": "5"}, ROLE)
+    check_topic_overrides(BROKER, {**ROLE, "max.message.bytes": "5"}, ROLE)
+
+
+def test_only_dead_letters_may_be_swept() -> None:
+    letters = {"pykbroker.role": "dlq:orders:billing"}
+    for name in ("retention.ms", "retention.bytes"):
+        assert refused({**ROLE, name: "5"}, ROLE) == name
+        check_topic_overrides(BROKER, {**ROLE, name: "-1"}, ROLE)
+        check_topic_overrides(BROKER, {**letters, name: "5"}, letters)
 
 
 def test_the_brokers_limits_do_not_hold_for_a_topic_with_a_role() -> None:

@@ -213,6 +213,8 @@ def test_topics_of_failed_deliveries_cannot_be_compacted(topic: str) -> None:
             answer = failures.alter(topic, cleanup_policy=value)
             assert answer.error_code == ErrorCode.INVALID_CONFIG
         assert failures.alter(topic, retention_ms="-1").error_code == 0
+        swept = failures.alter(topic, retention_ms="3600000").error_code
+        assert swept == (ErrorCode.INVALID_CONFIG if topic == RETRY else 0)
 
 
 def test_a_compacted_topic_cannot_be_named_for_dead_letters() -> None:
@@ -313,3 +315,34 @@ def test_copies_of_an_exchange_wait_where_what_is_produced_waits() -> None:
         failures.broker.advance(1)
         assert failures.eventually("later", 1)[0].text("pykbroker-routed-from") == "sorting/0/0"
         assert failures.eventually(RETRY, 1)[0].text("pykbroker-attempt") == "1"
+
+
+def test_listeners_that_raise_are_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = ("pykbroker_record_retried", "pykbroker_record_dead_lettered", "pykbroker_nack_skipped")
+    listener = plugins.plugin("harmful", **{hook: lambda event: plugins.raising(event) for hook in hooks})
+    with failing(listener) as failures:
+        failures.policy("orders", retry_max_attempts="1", retry_delay_ms="0")
+        failures.put("orders", b"v")
+        assert failures.nack("billing", "orders", [0, 4]) == 0
+        failures.eventually(RETRY, 1)
+        assert failures.nack("billing", RETRY, 0) == 0
+        failures.eventually(LETTERS, 1)
+    for hook in hooks:
+        assert f"plugin=harmful in={hook}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "delay", [b"soon", b"", None, b"-5", b"1e3", b" 7", b"9" * 30, "\u00b2".encode(), b"\xff", b"0x10"]
+)
+def test_a_delay_that_is_none_counts_as_the_topics(delay: bytes | None) -> None:
+    delayed = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "60000", "retention.ms": "-1"}
+    with failing() as failures:
+        assert failures.create("later", delayed) == 0
+        held = ("pykbroker-held", bytes(40))
+        assert failures.put("later", b"odd", headers=[held, ("pykbroker-delay-ms", delay)]) == 0
+        assert failures.put("later", b"next") == 0
+        failures.later(55, decided=2)
+        failures.only("later", 0)
+        failures.broker.advance(5)
+        found = failures.eventually("later", 1 if delay == b"9" * 30 else 2)
+        assert found[-1].value == b"next"
