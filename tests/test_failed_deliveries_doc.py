@@ -13,7 +13,6 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pykbroker.catalog.retrying import HELD_PREFIX
 from pykbroker.testing import BrokerThread
 from tests.cli.test_exchanges import Shell
 from tests.strangers import run_strangers_tests
@@ -83,25 +82,12 @@ def test_the_commands_show_what_the_page_shows(pykbroker: BrokerThread, billing:
     with closing(consumer), closing(retries):
         for failures, wait_s in ((1, 60), (2, 120), (3, 0)):
             deadline = time.monotonic() + PATIENCE_S
-            while seen.count(b"poison") < failures or not held(pykbroker, failures):
+            while seen.count(b"poison") < failures:
                 billing.work(consumer, retries, bill)
                 assert time.monotonic() < deadline, seen
             pykbroker.advance(wait_s)
         letters_come(shell)
     type_in(shell, operator)
-
-
-def held(broker: BrokerThread, count: int) -> bool:
-    """Whether so many failures were decided."""
-
-    def ends() -> int:
-        services = broker.broker.services
-        topics = [
-            topic for topic in services.catalog.image.topics.values() if topic.name.startswith(HELD_PREFIX)
-        ]
-        return sum(services.partitions.get(topic.name, 0).log_end_offset for topic in topics)
-
-    return broker.run(ends) >= count
 
 
 def letters_come(shell: Shell) -> None:

@@ -124,6 +124,11 @@ class Follower(Work):
         return self.pending_from is None and (holder not in self._aside or holder in self._stuck)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done, but what is stuck."""
+        return self.has_begun and self.pending_from is None and self._aside.keys() <= self._stuck.keys()
+
+    @property
     def waiting(self) -> int:
         """Orders that stand aside."""
         return sum(map(len, self._aside.values()))
@@ -137,6 +142,11 @@ class Follower(Work):
             for stuck in self._stuck.values():
                 stuck.until = 0.0
             self.wake()
+
+    def rest(self) -> None:
+        """Let go of what was read, if nothing is to be done."""
+        if self.pending_from is None and not self._aside:
+            self._doing.rest()
 
     def sweep(self) -> None:
         """Forget what has become pointless, soon."""
@@ -209,7 +219,6 @@ class Follower(Work):
         step = draft.step()
         if step is None:
             self._in_hand = None
-            self._doing.rest()
             self._stepped()
         return step
 

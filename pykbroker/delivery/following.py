@@ -9,7 +9,7 @@ has ever asked for anything have none, and cost nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_MS: Final = 3_600_000
 """How often it is looked for what counts in vain, because logs have moved on."""
+REST_MS: Final = 60_000
+"""How often the logs that nacks were read from are let go of."""
 SETTLED_S: Final = 1.0
 """How long whoever asks which letters are settled waits for orders that were applied before."""
 
@@ -91,14 +93,19 @@ class Following:
             for number, follower in self._followers.items():
                 nursery.start_soon(self._start, number, follower)
             self._engine.on_loaded(self._on_loaded)
+            nursery.start_soon(self._every, SWEEP_MS, Follower.sweep)
+            nursery.start_soon(self._every, REST_MS, Follower.rest)
             task_status.started()
             try:
-                while True:
-                    await pause(self._clock, SWEEP_MS)
-                    for follower in self._followers.values():
-                        follower.sweep()
+                await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    async def _every(self, ms: int, what: Callable[[Follower], None]) -> None:
+        while True:
+            await pause(self._clock, ms)
+            for follower in self._followers.values():
+                what(follower)
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog: what could not be made may be made now; what is gone is forgotten."""
@@ -244,6 +251,17 @@ class Following:
         extras = self._engine.extras(place).items()
         counted = Counted({name: value for name, value in extras if name.startswith(begin)})
         return {holder.partition: counted.ranges(holder) for holder in holders if holder in counted}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that commits ask is done, but for what is stuck."""
+        topic = self._catalog.image.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            return True
+        runners = (self._engine.runner(Place(topic.topic_id, number)) for number in self._followers)
+        return all(follower.is_idle for follower in self._followers.values()) and not any(
+            runner is not None and runner.open_plans for runner in runners
+        )
 
     def statistics(self) -> FollowingStatistics:
         """Counters and gauges."""

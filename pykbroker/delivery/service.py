@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pykbroker.groups.service import GroupCoordinator
     from pykbroker.partitions.manager import Partitions
     from pykbroker.plugins import Plugins
+
+POLL_S: Final = 0.001
+"""Who waits for decisions looks this often: tests do."""
 
 
 class Delivery:
@@ -77,6 +80,13 @@ class Delivery:
     async def shutdown(self) -> None:
         """Stop keeping time: what waits is released after the next start."""
         await self.flows.shutdown()
+
+    async def decided(self, patience_s: float = 1.0) -> None:
+        """Return when all failures that clients have had acknowledged are decided about: from then on it is
+        known when they are due.  Those that cannot be decided now are not waited for longer than that."""
+        with trio.move_on_after(patience_s):
+            while not (self.following.is_idle and self.flows.is_decided):
+                await trio.sleep(POLL_S)
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog."""

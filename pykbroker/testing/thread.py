@@ -115,8 +115,13 @@ class BrokerThread:
     def advance(self, seconds: float, *, sessions: bool = False) -> None:
         """Move the broker's wall clock: retention, compaction lag, expiry, retry delays.
 
-        With ``sessions`` what live clients answer to moves too: sessions, rebalances, long polls.
+        With ``sessions`` what live clients answer to moves too: sessions, rebalances, long polls.  Failed
+        deliveries that clients have had acknowledged are decided about before, so that their delays begin
+        at the old time.
         """
+        delivery = self.broker.services.delivery
+        if delivery is not None:
+            self.run_async(delivery.decided)
         self.run(lambda: self.clock.advance(seconds, sessions=sessions))
 
     def fail(
