@@ -97,7 +97,7 @@ class KafkaPython:
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
 
     def poll(self) -> list[Got]:
-        polled = self._consumer.poll(timeout_ms=50)
+        polled = self._consumer.poll(timeout_ms=500)  # less is too little for 3 to join: see members
         return [
             Got(
                 record.topic,
