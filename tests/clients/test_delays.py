@@ -12,12 +12,11 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Ne
 
 from pykbroker.testing import BrokerThread
 
-DELAYS = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "3600000"}
 
-
-def create(bootstrap: str, topic: str, partitions: int = 1, **more: str) -> None:
+def create(bootstrap: str, topic: str, partitions: int = 1, delay_ms: int = 3_600_000) -> None:
+    settings = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": str(delay_ms)}
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.create_topics([NewTopic(topic, partitions, 1, topic_configs={**DELAYS, **more})])
+    admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=settings)])
     admin.close()
 
 
@@ -110,7 +109,7 @@ def test_how_late_a_record_is(pykbroker: BrokerThread, topic: str) -> None:
 @pytest.mark.parametrize("value", [b"soon", b"-5", b"", b"1.5"])
 def test_a_header_that_says_nothing_counts_as_none(pykbroker: BrokerThread, topic: str, value: bytes) -> None:
     bootstrap = pykbroker.bootstrap
-    create(bootstrap, topic, **{"pykbroker.delay.ms": "1000"})
+    create(bootstrap, topic, delay_ms=1000)
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     producer.send(topic, b"v", headers=[("pykbroker-delay-ms", value)]).get(10)
     producer.close()
