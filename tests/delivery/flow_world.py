@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from pykbroker.catalog.changes import Elect, SetTopicConfig
+from pykbroker.catalog.exchange_types import PluginExchangeTypes
 from pykbroker.catalog.image import Topic
 from pykbroker.catalog.memory import MemoryCatalog
 from pykbroker.catalog.producer_ids import ProducerIds
@@ -140,6 +141,8 @@ class Life:
         catalog, clock, partitions = self.catalog, self.clock, self.partitions
         catalog.subscribe(partitions.on_delta)
         self.plugins = plugins = Plugins.load(self.world.config, time_ms=clock.time_ms)
+        plugins.reconfigure(catalog.broker_config)
+        catalog.exchange_rules.types = PluginExchangeTypes(plugins)
         topics = TopicAdmin(catalog)
         routes = Routes(PluginCompiler(plugins), catalog.image)
         catalog.subscribe(lambda delta: routes.follow(delta.after))

@@ -1,0 +1,256 @@
+"""What is due goes where it belongs: destinations of all kinds, sizes, damage, alarms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from pykbroker.catalog.retrying import REPLAY_TOPIC
+from pykbroker.catalog.topics import TopicAdmin
+from pykbroker.delivery import releasing
+from pykbroker.delivery.alarm import RECHECK_S, Alarm
+from pykbroker.delivery.held import Held, Kind, batches, suffix
+from pykbroker.forwarding.copying import sources
+from pykbroker.forwarding.plan import Plan
+from pykbroker.forwarding.work import Step
+from pykbroker.partitions.partition import Partition
+from pykbroker.records.batch import read_header
+from pykbroker.records.build import RecordData, encode_batch
+from pykbroker.records.decode import payload_of
+from tests.delivery.flow_world import Life, StillClock, World, settled
+
+RETRY = "orders.billing.retry"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def hold(partition: Partition, *held: Held, value: bytes = b"v", key: bytes | None = b"k") -> None:
+    """Append held records, as whoever holds them does."""
+    batch = encode_batch([RecordData(key, value)], timestamp_ms=77)
+    (record,) = sources(read_header(batch), bytes(payload_of(batch)))
+    buffer, headers = batches([(77, suffix(record, each)) for each in held])
+    partition.append_as_leader(buffer, headers, now_ms=77, internal=True)
+
+
+async def retries(life: Life, partitions: int = 1, **settings: str) -> Partition:
+    """A retry topic with its flow; the held log of its first partition."""
+    await life.world.create("orders", partitions, pykbroker_retry_policy="fixed", **settings)
+    await life.topics.ensure("orders", "billing")
+    await settled()
+    return life.held(RETRY)
+
+
+def letter(life: Life, name: str, partition: int = 0) -> Held:
+    """A dead letter that is due."""
+    return Held(life.clock.time_ms(), Kind.NAMED, partition, name)
+
+
+async def test_every_destination_is_in_one_step(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.create("graves", 2)
+        now_ms = life.clock.time_ms()
+        hold(held, Held(now_ms), letter(life, "graves", 3), letter(life, "new.graves"), Held(now_ms + 5))
+        await settled()
+        assert len(life.values(RETRY)) == 1
+        assert [len(life.values("graves", each)) for each in (0, 1)] == [0, 1]
+        assert len(life.values("new.graves")) == 1
+        await life.advance(5)
+        assert len(life.values(RETRY)) == 2
+        assert all(not record.headers for record in life.records(RETRY))
+
+
+async def test_an_exchange_gets_letters_in_its_own_log(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.create("graves", 2, pykbroker_exchange_type="fanout")
+        hold(held, letter(life, "graves", 5))
+        await settled()
+        assert len(life.values("graves", 1)) == 1
+
+
+async def test_a_topic_with_a_partitioner_gets_them_by_its_partitioner(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.create("graves", 3, pykbroker_partitioner="round-robin")
+        hold(held, *[letter(life, "graves")] * 6)
+        await settled()
+        assert [len(life.values("graves", each)) for each in range(3)] == [2, 2, 2]
+
+
+async def test_a_topic_that_delays_delays_letters_too(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.delays("graves", delay_ms=1000)
+        hold(held, letter(life, "graves"))
+        await settled()
+        assert life.values("graves") == []
+        await life.advance(1000)
+        assert life.values("graves") == [b"v"]
+
+
+@pytest.mark.parametrize("name", ["__consumer_offsets", "not/possible", "x" * 300, ""])
+async def test_a_name_that_no_topic_can_have_is_given_up_for_the_usual_one(world: World, name: str) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        hold(held, letter(life, name))
+        await settled()
+        assert life.values("orders.billing.dlq") == [b"v"]
+
+
+async def test_a_compacted_target_gives_way_to_the_usual_one_for_what_has_no_key(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.create("compact", 1, cleanup_policy="compact")
+        hold(held, letter(life, "compact"))
+        hold(held, letter(life, "compact"), key=None, value=b"keyless")
+        await settled()
+        assert life.values("compact") == [b"v"]
+        assert life.values("orders.billing.dlq") == [b"keyless"]
+
+
+async def test_letters_that_go_back_wait_for_their_topic(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.running() as life:
+        await world.create("there", 2)
+        await TopicAdmin(life.catalog).ensure_internal(REPLAY_TOPIC)
+        log = life.partitions.get(REPLAY_TOPIC, 0)
+        now_ms = life.clock.time_ms()
+        hold(log, Held(now_ms, Kind.REPLAY, 0, "missing"), value=b"waits")
+        hold(log, Held(now_ms + 10, Kind.REPLAY, 3, "there"), value=b"goes")
+        await life.advance(10)
+        assert life.values("there", 1) == [b"goes"]
+        assert "create the topic" in caplog.text
+        await world.create("missing")
+        world.clock._session_shift += 10
+        await life.advance(1)
+        assert life.values("missing") == [b"waits"]
+        for _ in range(2):
+            await life.flows.rest()
+            await settled()
+        assert life.flows.statistics().lanes == 0
+
+
+async def test_a_target_deleted_while_records_are_on_their_way_is_made_again(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.create("graves")
+        hold(held, letter(life, "graves"), letter(life, "graves"))
+        await world.delete("graves")
+        await settled()
+        assert life.values("graves") == [b"v", b"v"]
+
+
+async def test_what_is_moved_at_once_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releasing, "STEP_RECORDS", 7)
+    monkeypatch.setattr(releasing, "STEP_BYTES", 2000)
+    steps: list[int] = []
+    planned = releasing.ReleaseWork.planned
+
+    async def counted(self: releasing.ReleaseWork, step: Step, plan: Plan) -> None:
+        steps.append(sum(len(route.offsets) for route in step.routes))
+        await planned(self, step, plan)
+
+    monkeypatch.setattr(releasing.ReleaseWork, "planned", counted)
+    async with world.running() as life:
+        held = await retries(life)
+        due = life.clock.time_ms() + 10
+        hold(held, *[Held(due)] * 20)
+        hold(held, *[Held(due + 1)] * 5, value=bytes(900))
+        hold(held, Held(due + 2), value=bytes(5000))
+        await life.advance(20)
+        assert len(life.values(RETRY)) == 26
+    assert steps == [7, 7, 6 + 1, 2, 2, 1]
+
+
+async def test_damage_loses_what_is_damaged_and_no_more(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with world.running() as life:
+        held = await retries(life)
+        due = life.clock.time_ms() + 10
+        for number in range(5):
+            hold(held, Held(due), value=b"%d" % number * 40)
+        await settled()
+        (path,) = held.log.directory.glob("*.log")
+        content = bytearray(path.read_bytes())
+        at = content.index(b"2" * 40)
+        content[at] ^= 0xFF
+        path.write_bytes(content)
+        await life.advance(10)
+        assert [value[:1] for value in filter(None, life.values(RETRY))] == [b"0", b"1", b"3", b"4"]
+        assert "held records are lost to damage" in caplog.text
+
+
+async def test_records_that_are_not_held_ones_are_passed_over(world: World) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        batch = encode_batch([RecordData(b"k", b"strange")], timestamp_ms=7)
+        held.append_as_leader(bytearray(batch), now_ms=7, internal=True)
+        hold(held, Held(life.clock.time_ms()))
+        await settled()
+        assert life.values(RETRY) == [b"v"]
+
+
+async def rings(clock: StillClock, alarm: Alarm, moves: Sequence[float]) -> None:
+    for seconds in moves:
+        clock.advance(seconds)
+        await settled()
+
+
+async def test_an_alarm_rings_at_the_time_that_was_set_last() -> None:
+    clock, rung = StillClock(0), [0]
+
+    def ring() -> None:
+        rung[0] += 1
+
+    alarm = Alarm(clock, ring)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarm.run)
+        alarm.set(5000)
+        await settled()
+        alarm.set(2000)
+        await rings(clock, alarm, [1.0])
+        assert rung == [0]
+        await rings(clock, alarm, [1.0])
+        assert (rung, alarm.due_ms) == ([1], None)
+        await rings(clock, alarm, [100.0])
+        assert rung == [1]
+        alarm.set(200_000)
+        await settled()
+        alarm.set(None)
+        await rings(clock, alarm, [200.0])
+        assert rung == [1]
+        nursery.cancel_scope.cancel()
+
+
+class Jumping(StillClock):
+    """As the machine's clock does it: whoever sleeps does not notice when it is set."""
+
+    async def wait_until_ms(self, deadline_ms: int) -> None:
+        await trio.sleep((deadline_ms - self.now_ms) / 1000)
+
+
+async def test_a_clock_that_is_set_forward_is_noticed_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock, rung = Jumping(0), trio.Event()
+    alarm = Alarm(clock, rung.set)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarm.run)
+        alarm.set(3_600_000)
+        await settled()
+        clock.now_ms = 3_700_000
+        with trio.fail_after(2 * RECHECK_S):
+            await rung.wait()
+        nursery.cancel_scope.cancel()
