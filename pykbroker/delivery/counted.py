@@ -8,6 +8,7 @@ reads: changes are made at once, and go into a dict of small values for the lane
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -16,6 +17,9 @@ from pykbroker.records.varint import append_varint, read_varint
 
 CHUNK: Final = 4096
 """Offsets per small value: 512 bytes at most."""
+
+MAX_RUNS: Final = 50
+"""With more runs a value is a bitmap: pieces change often, and runs take time."""
 
 PREFIX: Final = b"C"
 """The first byte of the names of these small values."""
@@ -40,7 +44,8 @@ class Counted:
     """The sets of one lane.  ``extras`` are its small values, of which only those of ours are looked at."""
 
     def __init__(self, extras: Mapping[bytes, bytes] | None = None) -> None:
-        self._held: dict[Holder, dict[int, bytes]] = {}
+        self._held: dict[Holder, dict[int, bytes | int]] = {}
+        """Pieces as bitmaps once they were looked at, before that as they came."""
         for name, value in (extras or {}).items():
             if name[:1] == PREFIX:
                 holder, chunk = _decode_name(name)
@@ -59,7 +64,7 @@ class Counted:
         if not chunks:
             return -1
         highest = max(chunks)
-        return highest * CHUNK + _decode(chunks[highest]).bit_length() - 1
+        return highest * CHUNK + _mask(chunks, highest).bit_length() - 1
 
     def ranges(self, holder: Holder) -> Ranges:
         """All offsets that count."""
@@ -67,26 +72,32 @@ class Counted:
         return merged(
             (chunk * CHUNK + first, chunk * CHUNK + last)
             for chunk in chunks
-            for first, last in _runs(_decode(chunks[chunk]))
+            for first, last in _runs(_mask(chunks, chunk))
         )
 
     def gaps(self, holder: Holder, first: int, last: int) -> Iterator[Range]:
         """The runs of offsets from ``first`` to ``last`` that do not count yet.  Takes no time for what
         nothing is known of; the set must not be changed meanwhile."""
+        yield from self.missing(holder, ((first, last),))
+
+    def missing(self, holder: Holder, ranges: Iterable[Range]) -> Iterator[Range]:
+        """The runs of offsets in each of ``ranges`` that do not count yet, in turn; see :meth:`gaps`."""
         chunks = self._held.get(holder, {})
-        at = first
-        for chunk in sorted(each for each in chunks if first // CHUNK <= each <= last // CHUNK):
-            for begin, end in _runs(_decode(chunks[chunk])):
-                begin, end = chunk * CHUNK + begin, chunk * CHUNK + end
-                if end < at:
-                    continue
-                if begin > last:
+        numbers = sorted(chunks)
+        for first, last in ranges:
+            at = first
+            for number in range(bisect_left(numbers, first // CHUNK), len(numbers)):
+                base = numbers[number] * CHUNK
+                if base > last:
                     break
-                if begin > at:
-                    yield at, begin - 1
-                at = end + 1
-        if at <= last:
-            yield at, last
+                begin, end = max(first, base), min(last, base + CHUNK - 1)
+                window = (_mask(chunks, numbers[number]) >> (begin - base)) & ((1 << (end - begin + 1)) - 1)
+                for one, other in _runs(window):
+                    if begin + one > at:
+                        yield at, begin + one - 1
+                    at = begin + other + 1
+            if at <= last:
+                yield at, last
 
     def add(self, holder: Holder, ranges: Iterable[Range], changes: Changes) -> None:
         """These offsets count from now on."""
@@ -99,11 +110,10 @@ class Counted:
                 bits = ((1 << (end - begin + 1)) - 1) << begin
                 masks[chunk] = masks.get(chunk, 0) | bits
         for chunk, mask in masks.items():
-            if chunk in chunks:
-                mask |= _decode(chunks[chunk])
-            value = _encode(mask)
-            if chunks.get(chunk) != value:
-                chunks[chunk] = changes[_name(holder, chunk)] = value
+            known = _mask(chunks, chunk) if chunk in chunks else 0
+            if mask | known != known:
+                chunks[chunk] = mask | known
+                changes[_name(holder, chunk)] = _encode(mask | known)
         if not chunks:
             del self._held[holder]
 
@@ -113,13 +123,14 @@ class Counted:
         if chunks is None:
             return
         for chunk in [each for each in chunks if (each + 1) * CHUNK > offset]:
-            mask = _decode(chunks[chunk])
+            mask = _mask(chunks, chunk)
             left = mask & ((1 << max(0, offset - chunk * CHUNK)) - 1)
             if not left:
                 del chunks[chunk]
                 changes[_name(holder, chunk)] = None
             elif left != mask:
-                chunks[chunk] = changes[_name(holder, chunk)] = _encode(left)
+                chunks[chunk] = left
+                changes[_name(holder, chunk)] = _encode(left)
         if not chunks:
             del self._held[holder]
 
@@ -151,17 +162,26 @@ def _decode_name(name: bytes) -> tuple[Holder, int]:
     return Holder(group, topic_id, partition), chunk
 
 
+def _mask(chunks: dict[int, bytes | int], chunk: int) -> int:
+    """A piece as a bitmap."""
+    found = chunks[chunk]
+    if isinstance(found, bytes):
+        found = chunks[chunk] = _decode(found)
+    return found
+
+
 def _encode(mask: int) -> bytes:
-    """The shorter of bitmap and runs."""
-    bitmap = _BITMAP + mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    """Runs where they are few (three bytes each, about), else the bitmap."""
+    size = (mask.bit_length() + 7) // 8
+    count = (mask & ~(mask << 1)).bit_count()
+    if count > MAX_RUNS or 3 * count > size:
+        return _BITMAP + mask.to_bytes(size, "little")
     runs = bytearray(_RUNS)
     at = 0
     for first, last in _runs(mask):
         append_varint(runs, first - at)
         append_varint(runs, last - first)
         at = last
-        if len(runs) >= len(bitmap):
-            return bitmap
     return bytes(runs)
 
 

@@ -194,7 +194,7 @@ class Doing:
         missing = outside(order.ranges, start, end)
         taken = Selection()
         arrivals: Arrivals | None = None
-        if there and any(True for each in there for _ in self._counted.gaps(holder, *each)):
+        if any(True for _ in self._counted.missing(holder, there)):
             arrivals = await self._places.arrivals(topic, holder.partition, holder.group)
             if arrivals is None:
                 draft.refused.append((order, "the group has no policy any more"))
@@ -214,7 +214,7 @@ class Doing:
 
     async def _select(self, order: Order, there: Ranges, draft: Draft) -> Selection:
         holder = order.holder
-        wanted = (gap for each in there for gap in self._counted.gaps(holder, *each))
+        wanted = self._counted.missing(holder, there)
         place = Place(holder.topic_id, holder.partition)
         return await select(self._logs, place, wanted, draft.records_left, draft.bytes_left)
 
@@ -227,7 +227,7 @@ class Doing:
             return None
         until = there[0][0] + PURGED
         settled = clipped(there, 0, until)
-        fresh = [gap for each in settled for gap in self._counted.gaps(order.holder, *each)]
+        fresh = list(self._counted.missing(order.holder, settled))
         draft.purged += sum(last - first + 1 for first, last in fresh)
         draft.count += PLAN_RECORDS // 4  # as many small values as that many sparse nacks, about
         self._counted.add(order.holder, fresh, draft.changes)

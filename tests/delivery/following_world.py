@@ -60,6 +60,7 @@ class Logs:
         self.records: dict[Place, dict[int, Source]] = {}
         self.range: dict[Place, Range] = {}
         self.reads = 0
+        self.near = False
 
     def fill(self, place: Place, offsets: Sequence[int], start: int, end: int, size: int = 10) -> None:
         self.records[place] = {offset: record(offset, size) for offset in offsets if start <= offset < end}
@@ -70,6 +71,9 @@ class Logs:
             return self.range[place]
         except KeyError:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID) from None
+
+    def is_near(self, place: Place, first: int) -> bool:
+        return self.near
 
     async def take(self, place: Place, first: int, end: int, records: int, size: int) -> Chunk:
         self.reads += 1

@@ -92,7 +92,7 @@ def small() -> Iterator[None]:
         mock.patch.multiple(steps, PLAN_RECORDS=4, PURGED=10),
         mock.patch.multiple(commit_queue, MAX_QUEUED=3, READ_BYTES=300),
         mock.patch.object(follower, "FAR", 5),
-        mock.patch.multiple(selecting, LONG=3, PICKED=2, MAX_SKIPPED=2),
+        mock.patch.multiple(selecting, LONG=3, NEAR=2, PICKED=2, MAX_SKIPPED=2),
         mock.patch.object(counted, "CHUNK", 16),
         mock.patch.object(counted, "_FULL", (1 << 16) - 1),
     ):
@@ -104,13 +104,14 @@ def nacked(ranges: list[Range] | None) -> str:
 
 
 @settings(max_examples=150)
-@given(st.sets(st.integers(0, END - 1)), st.lists(OPERATION, max_size=40))
-def test_each_failure_counts_once(there: set[int], operations: list[tuple[object, ...]]) -> None:
-    trio.run(check, there, operations)
+@given(st.sets(st.integers(0, END - 1)), st.booleans(), st.lists(OPERATION, max_size=40))
+def test_each_failure_counts_once(there: set[int], near: bool, operations: list[tuple[object, ...]]) -> None:
+    trio.run(check, there, near, operations)
 
 
-async def check(there: set[int], operations: list[tuple[object, ...]]) -> None:
+async def check(there: set[int], near: bool, operations: list[tuple[object, ...]]) -> None:
     world, model = World(), Model(there)
+    world.logs.near = near
     places = [Place(each.topic_id, 0) for each in (ORDERS, RETRY, PLAIN, LETTERS)]
     for place in places:
         world.logs.fill(place, sorted(there), 0, END)
