@@ -3,16 +3,14 @@ loops, nothing is in the way of the next record, and the broker goes on serving.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
 
 from pykbroker import Component, DeadLetter, Retry, RetryContext
-from pykbroker.errors import ErrorCode
 from tests.containment import plugins
-from tests.containment.failures import Failures, failing, wait
+from tests.containment.failures import Failures, failing
 
 RETRY = "orders.billing.retry"
 LETTERS = "orders.billing.dlq"
@@ -145,86 +143,6 @@ def test_a_policy_that_is_gone_at_the_next_start(blocked: bool, caplog: pytest.L
     assert "harm" in caplog.text
 
 
-# -- topics that are not as they should be
-
-
-def test_the_retry_topic_is_deleted_while_records_wait() -> None:
-    with failing() as failures:
-        failures.policy("orders", partitions=2)
-        failures.put("orders", b"v", partition=1)
-        assert failures.nack("billing", "orders", 0, partition=1) == 0
-        failures.decided(1)
-        failures.delete(RETRY)
-        assert RETRY not in failures.topics()
-        failures.later(60, decided=1)
-        (again,) = failures.eventually(RETRY, 1, partition=1)
-        assert (again.value, again.text("pykbroker-source")) == (b"v", "orders/1/0")
-        assert failures.topics()[RETRY] == 2
-        assert failures.nack("billing", RETRY, 0, partition=1) == 0
-        failures.later(60, decided=2)
-        assert failures.eventually(RETRY, 2, partition=1)[1].text("pykbroker-attempt") == "2"
-
-
-def test_the_retry_topic_is_deleted_and_what_waits_survives_a_restart() -> None:
-    with failing() as failures:
-        failures.policy("orders")
-        failures.put("orders", b"v")
-        assert failures.nack("billing", "orders", 0) == 0
-        failures.decided(1)
-        failures.delete(RETRY)
-        failures.restart()
-        failures.broker.advance(60)
-        failures.eventually(RETRY, 1)
-
-
-def test_the_dead_letter_topic_is_deleted_then_comes_the_next() -> None:
-    with failing() as failures:
-        failures.policy("orders", retry_max_attempts="0")
-        failures.put("orders", b"first", b"second")
-        assert failures.nack("billing", "orders", 0) == 0
-        failures.eventually(LETTERS, 1)
-        failures.delete(LETTERS)
-        assert failures.nack("billing", "orders", 1) == 0
-        (letter,) = failures.eventually(LETTERS, 1)
-        assert letter.value == b"second"
-
-
-def test_a_record_too_large_for_its_topics_is_moved_all_the_same() -> None:
-    with failing() as failures:
-        failures.policy("orders", retry_max_attempts="1", retry_delay_ms="0")
-        failures.put("orders", b"x" * 5000)
-        assert failures.nack("billing", "orders", upto=0) == 0  # makes both topics
-        for topic in (RETRY, LETTERS):
-            assert failures.ask_for(topic) == 0
-            assert failures.alter(topic, max_message_bytes="100").error_code == 0
-        assert failures.nack("billing", "orders", 0) == 0
-        assert len(failures.eventually(RETRY, 1)[0].value or b"") == 5000
-        assert failures.nack("billing", RETRY, 0) == 0
-        assert len(failures.eventually(LETTERS, 1)[0].value or b"") == 5000
-        assert failures.put(RETRY, b"x" * 5000) == ErrorCode.MESSAGE_TOO_LARGE, "a client's own is refused"
-
-
-@pytest.mark.parametrize("topic", [RETRY, LETTERS])
-def test_topics_of_failed_deliveries_cannot_be_compacted(topic: str) -> None:
-    with failing() as failures:
-        failures.policy("orders")
-        assert failures.ask_for(topic) == 0
-        for value in ("compact", "compact,delete"):
-            answer = failures.alter(topic, cleanup_policy=value)
-            assert answer.error_code == ErrorCode.INVALID_CONFIG
-        assert failures.alter(topic, retention_ms="-1").error_code == 0
-        swept = failures.alter(topic, retention_ms="3600000").error_code
-        assert swept == (ErrorCode.INVALID_CONFIG if topic == RETRY else 0)
-
-
-def test_a_compacted_topic_cannot_be_named_for_dead_letters() -> None:
-    with failing() as failures:
-        assert failures.create("graveyard", {"cleanup.policy": "compact"}) == 0
-        failures.policy("orders")
-        answer = failures.alter("orders", pykbroker_dead_letter_topic="graveyard")
-        assert answer.error_code == ErrorCode.INVALID_CONFIG
-
-
 def test_a_policy_that_names_a_compacted_topic() -> None:
     """What has no key goes to the group's own dead-letter topic."""
     with failing(policy(lambda ctx: DeadLetter(topic="graveyard"))) as failures:
@@ -235,86 +153,6 @@ def test_a_policy_that_names_a_compacted_topic() -> None:
         assert failures.nack("billing", "orders", [0, 1]) == 0
         assert failures.eventually(LETTERS, 1)[0].value == b"no key"
         assert failures.eventually("graveyard", 1)[0].value == b"with key"
-
-
-def test_a_dead_letter_without_key_waits_for_a_topic_that_takes_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The topic that several share is compacted because the broker's default has changed."""
-    with failing() as failures:
-        assert failures.create("letters") == 0
-        failures.policy("orders", retry_max_attempts="0", dead_letter_topic="letters")
-        failures.policy("bills", retry_max_attempts="0")
-        failures.put("bills", b"bill")
-        for topic in (RETRY, "bills.billing.retry"):
-            assert failures.ask_for(topic) == 0
-        assert failures.alter_broker(log_cleanup_policy="compact") == 0
-        assert failures.put(RETRY, b"no key", key=None) == 0
-        assert failures.put(RETRY, b"with key") == 0
-        assert failures.nack("billing", "bills", 0) == 0
-        failures.eventually("bills.billing.dlq", 1)
-        wait(lambda: "topic=letters" in caplog.text, lambda: caplog.text)
-        assert b"no key" not in [each.value for each in failures.letters("letters")]
-        assert failures.alter_broker(log_cleanup_policy="delete") == 0
-        found = failures.eventually("letters", 2)
-        assert {each.value for each in found} == {b"no key", b"with key"}
-
-
-@pytest.mark.parametrize(
-    "target", ["orders", RETRY, "__consumer_offsets", "{topic}", "{topic}.{group}.retry"]
-)
-def test_a_dead_letter_topic_that_would_loop(target: str) -> None:
-    """Refused at the setting, or with the nack; or the topic has no policy, and nothing is interpreted."""
-    with failing() as failures:
-        failures.policy("orders", retry_max_attempts="0")
-        failures.put("orders", b"v")
-        assert failures.ask_for(RETRY) == 0
-        if failures.alter("orders", pykbroker_dead_letter_topic=target).error_code == 0:
-            if failures.nack("billing", "orders", 0) == ErrorCode.INVALID_REQUEST:
-                assert failures.committed("billing", "orders") == (-1, "")
-            failures.only(LETTERS, 0)
-        else:
-            assert failures.nack("billing", "orders", 0) == 0
-            failures.eventually(LETTERS, 1)
-        failures.only("orders", 1)
-        failures.only(RETRY, 0)
-
-
-def test_dead_letters_are_routed_by_reason_where_their_topic_is_an_exchange() -> None:
-    bindings = [
-        {"to": "slow", "arguments": {"pykbroker-reason": "timeout"}},
-        {"to": "others", "arguments": {"pykbroker-reason": "broken"}},
-    ]
-    exchange = {"pykbroker.exchange.type": "headers", "pykbroker.exchange.bindings": json.dumps(bindings)}
-    with failing() as failures:
-        for topic in ("slow", "others"):
-            assert failures.create(topic) == 0
-        assert failures.create("letters", exchange) == 0
-        failures.policy("orders", retry_max_attempts="0", dead_letter_topic="letters")
-        failures.put("orders", b"0", b"1")
-        assert failures.nack("billing", "orders", 0, reason="timeout") == 0
-        assert failures.nack("billing", "orders", 1, reason="broken") == 0
-        assert [each.value for each in failures.eventually("slow", 1)] == [b"0"]
-        assert [each.value for each in failures.eventually("others", 1)] == [b"1"]
-
-
-def test_copies_of_an_exchange_wait_where_what_is_produced_waits() -> None:
-    """In a topic that delays, and as a failure in a retry topic."""
-    delayed = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "60000", "retention.ms": "-1"}
-    bindings = json.dumps([{"to": "later"}, {"to": RETRY}])
-    exchange = {"pykbroker.exchange.type": "fanout", "pykbroker.exchange.bindings": bindings}
-    with failing() as failures:
-        failures.policy("orders")
-        assert failures.ask_for(RETRY) == 0
-        assert failures.create("later", delayed) == 0
-        assert failures.create("sorting", exchange) == 0
-        failures.put("sorting", b"v")
-        failures.later(59, decided=2)
-        failures.only("later", 0)
-        failures.only(RETRY, 0)
-        failures.broker.advance(1)
-        assert failures.eventually("later", 1)[0].text("pykbroker-routed-from") == "sorting/0/0"
-        assert failures.eventually(RETRY, 1)[0].text("pykbroker-attempt") == "1"
 
 
 def test_listeners_that_raise_are_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
@@ -329,20 +167,3 @@ def test_listeners_that_raise_are_in_nobodys_way(caplog: pytest.LogCaptureFixtur
         failures.eventually(LETTERS, 1)
     for hook in hooks:
         assert f"plugin=harmful in={hook}" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "delay", [b"soon", b"", None, b"-5", b"1e3", b" 7", b"9" * 30, "\u00b2".encode(), b"\xff", b"0x10"]
-)
-def test_a_delay_that_is_none_counts_as_the_topics(delay: bytes | None) -> None:
-    delayed = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "60000", "retention.ms": "-1"}
-    with failing() as failures:
-        assert failures.create("later", delayed) == 0
-        held = ("pykbroker-held", bytes(40))
-        assert failures.put("later", b"odd", headers=[held, ("pykbroker-delay-ms", delay)]) == 0
-        assert failures.put("later", b"next") == 0
-        failures.later(55, decided=2)
-        failures.only("later", 0)
-        failures.broker.advance(5)
-        found = failures.eventually("later", 1 if delay == b"9" * 30 else 2)
-        assert found[-1].value == b"next"
