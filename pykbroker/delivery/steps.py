@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 PURGED: Final = 1_000_000
 """Offsets that one step settles."""
 
+SLOWEST_MS: Final = 86_400_000.0
+"""At the lowest rate a letter goes back every day."""
+
 PACE: Final = b"R"
 """The first byte of the name of a small value: when the next letter of a topic may go back (ms)."""
 
@@ -248,7 +251,10 @@ class Doing:
         now_ms = self._time_ms()
         due_ms, step_ms = now_ms, 0.0
         if order.rate is not None:
-            due_ms, step_ms = max(now_ms, self._pace.get(holder.topic_id, 0)), 1000 / order.rate
+            due_ms, step_ms = (
+                max(now_ms, self._pace.get(holder.topic_id, 0)),
+                min(1000 / order.rate, SLOWEST_MS),
+            )
         back = Return(to, holder.partition, due_ms, step_ms)
         lost = self._homeless(topic, back, taken)
         first = draft.move(target, Place(holder.topic_id, holder.partition), back.encode(), taken.records)

@@ -412,6 +412,14 @@ def test_a_rate_holds_over_all_partitions_and_orders() -> None:
     assert due == {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 0): 3, (0, 3): 0, (0, 4): 5, (0, 5): 6}
 
 
+def test_no_rate_is_too_low() -> None:
+    made = world()
+    made.order('{"replay": [0, 1], "rate": 1e-320}')
+    drain(made)
+    first, second = (each[4] for each in made.heard.back)
+    assert second - first == 86_400_000
+
+
 def test_letters_of_a_shared_topic_go_where_they_say() -> None:
     made = world()
     place = Place(SHARED.topic_id, 0)
