@@ -65,7 +65,7 @@ from tests.containment.talk import Talk
 from tests.rawclient import RawClient
 
 PATIENCE_S = 10.0
-MOMENT_S = 0.25
+MOMENT_S = 0.1
 """How long a test waits for what must not happen."""
 CREATED_MS = 1_500_000_000_000
 """The timestamp of everything that is produced here: years ago."""
