@@ -150,28 +150,32 @@ class ArrivingLane:
         self.position = max(start, min(position, end))
 
     async def _follow(self) -> None:
-        delayed = self._delayed
         reader = self._reader()
         while True:
             self._wake = trio.Event()
-            end = delayed.last_stable_offset
-            if self.position >= end:
+            if await self._take(reader):
+                await trio.lowlevel.checkpoint()
+            else:
                 reader = self._reader()  # one that waits holds what it read last
                 await self._wake.wait()
-                continue
-            chunk = await reader.take(self.position, end, max_records=STEP_RECORDS, max_bytes=STEP_BYTES)
-            if chunk.next_offset <= self.position:
-                await self._wake.wait()
-                continue
-            decided = await self._decided(chunk.records)
-            if decided:
-                await self._hold(decided)
-            self.position = chunk.next_offset
-            self.arrived += len(decided)
-            for _, _, tell in decided:
-                if tell is not None:
-                    tell()
-            await trio.lowlevel.checkpoint()
+
+    async def _take(self, reader: Reader) -> bool:
+        """Hold the next records; False: there are none."""
+        end = self._delayed.last_stable_offset
+        if self.position >= end:
+            return False
+        chunk = await reader.take(self.position, end, max_records=STEP_RECORDS, max_bytes=STEP_BYTES)
+        if chunk.next_offset <= self.position:
+            return False
+        decided = await self._decided(chunk.records)
+        if decided:
+            await self._hold(decided)
+        self.position = chunk.next_offset
+        self.arrived += len(decided)
+        for _, _, tell in decided:
+            if tell is not None:
+                tell()
+        return True
 
     def _reader(self) -> Reader:
         return Reader(self._delayed, self._max_decompressed, keep_provenance=True)
