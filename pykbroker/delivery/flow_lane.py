@@ -104,6 +104,12 @@ class FlowPartition:
             return empty and (self.delayed is None or self.delayed.log_end_offset == 0)
         return mark == self.mark(self.last_batch(engine))
 
+    def is_empty(self, engine: Engine) -> bool:
+        """Whether nobody works on it, because nothing is in it."""
+        if self.scope is not None or (self.place is not None and not engine.is_loaded(self.place)):
+            return False
+        return self.is_at_rest(engine)
+
     # -- what of the logs is needed
 
     def held_needed_from(self, engine: Engine) -> int:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.catalog.retrying import (
     DELAYED_PREFIX,
     HELD_PREFIX,
@@ -32,11 +31,11 @@ from pykbroker.delivery.arriving import ArrivingLane, Decider, DelayDecider
 from pykbroker.delivery.deciders import RetryDecider
 from pykbroker.delivery.destinations import Destinations
 from pykbroker.delivery.flow_lane import FlowPartition
-from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
+from pykbroker.delivery.index import Index
 from pykbroker.delivery.releasing import ReleaseWork
 from pykbroker.delivery.sqlite_index import SqliteIndex
+from pykbroker.delivery.tidying import Tidying
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.log.errors import StorageError
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
@@ -53,8 +52,6 @@ log = logging.getLogger(__name__)
 
 IDLE_MS: Final = 10_000
 """How often it is looked which flows are empty; one that twice was stops."""
-TIDY_S: Final = 1.0
-"""What was released is removed from the index after this long, which costs a sync of the log of plans."""
 AGAIN_S: Final = 1.0
 
 
@@ -101,11 +98,8 @@ class Flows:
         self.index: Index = SqliteIndex(data_dir) if index is None else index
         self._flows: dict[tuple[str, int], FlowPartition] = {}
         self._nursery: trio.Nursery | None = None
-        self._released: set[FlowPartition] = set()
-        self._tidy = trio.Event()
+        self._tidying = Tidying(self.index, catalog, partitions, engine)
         self._arrived = self._moved = 0
-        self._gone: set[bytes] = set()
-        self._swept = False
         engine.landing = self._landing
         # From the beginning: nothing may be deleted before it is known what is needed.
         for partition in partitions:
@@ -122,7 +116,7 @@ class Flows:
                 for flow in tuple(self._flows.values()):
                     self._look(flow)
                 self._engine.on_loaded(self._on_loaded)
-                nursery.start_soon(self._keep_tidy)
+                nursery.start_soon(self._tidying.run)
                 nursery.start_soon(self._look_for_idle)
                 task_status.started()
                 await trio.sleep_forever()
@@ -149,8 +143,7 @@ class Flows:
                     if flow.scope is not None:
                         flow.scope.cancel()
         if gone:
-            self._gone |= gone
-            self._tidy.set()
+            self._tidying.deleted(gone)
 
     # -- finding flows
 
@@ -227,7 +220,7 @@ class Flows:
             self._clock,
             self._max_decompressed,
             label=f"{self._label(held)}-{held.index}",
-            on_released=partial(self._note_released, flow),
+            on_released=partial(self._tidying.released, flow),
         )
         if delayed is not None:
             arriving = ArrivingLane(delayed, held, self._decider(held), self._clock, self._max_decompressed)
@@ -316,58 +309,9 @@ class Flows:
 
     # -- tidying up
 
-    def _note_released(self, flow: FlowPartition) -> None:
-        self._released.add(flow)
-        self._tidy.set()
-
-    async def _keep_tidy(self) -> None:
-        while True:
-            await self._tidy.wait()
-            await trio.sleep(TIDY_S)
-            await self.tidy()
-
     async def tidy(self) -> None:
         """Remove from the index what was released, once the disk has it."""
-        self._tidy = trio.Event()
-        await self._forget_gone()
-        if self._released:
-            flows, self._released = self._released, set()
-            works = [(flow.place, flow.work, flow.work.durable) for flow in flows if flow.work is not None]
-            shards = {self._engine.shards.index_of(place) for place, _, _ in works if place is not None}
-            flushed = {shard for shard in shards if shard is not None and await self._flush_plans(shard)}
-            for place, work, released in works:
-                if place is not None and self._engine.shards.index_of(place) in flushed:
-                    await work.tidy(released)
-
-    async def _flush_plans(self, shard: int) -> bool:
-        """Whether the disk has what the log of plans had before."""
-        plans = self._partitions.opened(FORWARD_TOPIC, shard)
-        if plans is None:
-            return False
-        try:
-            await plans.flush()
-        except StorageError as error:
-            log.error("cannot tidy up: partition=%s: %s", plans.label, error)
-            return False
-        return True
-
-    async def _forget_gone(self) -> None:
-        gone, self._gone = self._gone, set()
-        try:
-            if gone:
-                await self.index.forget(gone)
-            if not self._swept and self._released:
-                known = self._catalog.image.names_by_id
-                lanes = await self.index.lanes()
-                await self.index.forget({lane.topic_id for lane in lanes} - known.keys())
-                self._swept = True
-        except (IndexLost, IndexUnavailable) as error:
-            log.warning("the due-time index is not tidied: %s", error)
-
-    async def _look_for_idle(self) -> None:
-        while True:
-            await pause(self._clock, IDLE_MS)
-            await self.rest()
+        await self._tidying.tidy()
 
     async def rest(self) -> None:
         """Have partitions that nothing is in write that down, and those that have done so stop."""
@@ -379,28 +323,26 @@ class Flows:
                     flow.work.rest(flow.mark(flow.last_batch(self._engine)))
         await self._drop_empty()
 
+    async def _look_for_idle(self) -> None:
+        while True:
+            await pause(self._clock, IDLE_MS)
+            await self.rest()
+
     async def _drop_empty(self) -> None:
         """Delete flows without a retry topic that nothing is in."""
-        image = self._catalog.image
-        for name, topic in image.topics.items():
+        for name, topic in self._catalog.image.topics.items():
             role = role_of(topic) if name.startswith(HELD_PREFIX) else None
             if role is None or role.text in self._catalog.retrying.by_role:
                 continue
             flow_id = flow_id_of(name)
             parts = [flow for flow in self._flows.values() if flow.flow == name]
-            if flow_id is None or not all(self._is_empty(flow) for flow in parts):
+            if flow_id is None or not all(flow.is_empty(self._engine) for flow in parts):
                 continue
             try:
                 if await self._topics.drop_flow(flow_id):
                     log.info("an empty flow without a retry topic is deleted: role=%s", role.text)
             except KafkaError as error:
                 log.warning("an empty flow is not deleted yet: role=%s: %s", role.text, error)
-
-    def _is_empty(self, flow: FlowPartition) -> bool:
-        place = flow.place
-        if flow.scope is not None or (place is not None and not self._engine.is_loaded(place)):
-            return False
-        return flow.is_at_rest(self._engine)
 
 
 def _is_closed(flow: FlowPartition) -> bool:

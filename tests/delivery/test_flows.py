@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,12 +13,14 @@ import pytest
 import trio
 
 from pykbroker.catalog.image import Topic
+from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.catalog.retrying import ROLE, held_name
 from pykbroker.delivery.index import Indexed, IndexLost, IndexUnavailable, MemoryIndex
 from pykbroker.delivery.schedule import Row
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
+from pykbroker.log.errors import StorageError
 from pykbroker.records.compression import Codec
 from tests.delivery.flow_world import Life, World, role, settled
 
@@ -475,3 +479,34 @@ async def until(holds: Callable[[], bool]) -> None:
             return
         await trio.sleep(0.001)
     raise AssertionError("not in ten seconds")
+
+
+def test_nothing_of_sqlite_is_loaded_before_something_waits() -> None:
+    look = "import sys, pykbroker.broker; print('sqlite3' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+async def test_a_log_of_plans_that_cannot_be_flushed_leaves_the_index_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.running() as life:
+        await world.delays()
+        life.produce("later", b"v")
+        await settled()
+        lane = Place(life.held("later").topic_id, 0)
+        (shard,) = (each for each in life.partitions if each.topic == FORWARD_TOPIC)
+        with monkeypatch.context() as patch:
+
+            def refuse() -> int:
+                raise StorageError("full")
+
+            patch.setattr(shard._flush_target, "flush", refuse)
+            await life.flows.tidy()
+        assert await world.index.count(lane) == 1
+        assert "not tidied" in caplog.text
+        life.produce("later", b"v")
+        await settled()
+        await life.flows.tidy()
+        assert shard.log.recovery_point == shard.log.log_end_offset
+        assert await world.index.count(lane) == 0
