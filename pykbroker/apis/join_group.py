@@ -5,6 +5,7 @@
   protocol type and may have no protocol name, 8 (KIP-800) carries a reason, 9 (KIP-814) may tell a
   restarted static leader to skip the assignment.
 - The answer waits until the generation begins.
+- ``pykbroker.dlq`` has no members (INVALID_GROUP_ID): commits in its name settle dead letters.
 - A consumer group that has a retry policy on a topic to which it subscribes finds its retry topic made.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from pykbroker.apis._delivery import delivery_topics
 from pykbroker.apis._registry import RequestContext, api
+from pykbroker.catalog.retrying import DLQ_GROUP
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.groups import subscription
 from pykbroker.groups.messages import Join, Joined, Protocol
@@ -30,6 +32,8 @@ def failed(ctx: RequestContext, request: JoinGroupRequest, code: ErrorCode) -> J
 @api(JoinGroupRequest, JoinGroupResponse, failed=failed, waits_for_others=True)
 async def handle(ctx: RequestContext, request: JoinGroupRequest) -> JoinGroupResponse:
     """Wait for the next generation."""
+    if request.group_id == DLQ_GROUP:
+        return failed(ctx, request, ErrorCode.INVALID_GROUP_ID)
     join = Join(
         group_id=request.group_id,
         member_id=request.member_id,

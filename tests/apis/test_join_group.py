@@ -83,3 +83,9 @@ async def test_unfit_members(tmp_path: Path, session_ms: int, offers: list[str],
             protocols=[JoinGroupRequestProtocol(name=name, metadata=b"") for name in offers],
         )
         assert (await clients.home.call(request, JoinGroupResponse, 9)).error_code == code
+
+
+async def test_the_group_that_settles_dead_letters_has_no_members(tmp_path: Path) -> None:
+    async with members(tmp_path) as clients:
+        joined = await clients.join(group="pykbroker.dlq")
+        assert joined.error_code == ErrorCode.INVALID_GROUP_ID
