@@ -184,3 +184,21 @@ def test_a_delay_that_is_none_counts_as_the_topics() -> None:
         failures.broker.advance(5)
         found = failures.eventually("later", len(delays))
         assert [int(each.value or b"") for each in found] == list(range(len(delays)))
+
+
+def test_what_its_group_has_read_of_a_retry_topic_goes_in_time() -> None:
+    """And only that: segments behind the committed offset, a week after they were closed."""
+    with failing(offsets_retention_minutes=100_000) as failures:
+        failures.policy("orders", retry_delay_ms="0")
+        assert failures.ask_for(RETRY) == 0
+        assert failures.alter(RETRY, segment_bytes="14").error_code == 0
+        for number in range(6):
+            failures.put("orders", b"%d" % number)
+            assert failures.nack("billing", "orders", number) == 0
+            failures.eventually(RETRY, number + 1)
+        assert failures.commit("billing", RETRY, (0, 3, "")) == [0]
+        failures.broker.advance(6 * 86_400)
+        failures.only(RETRY, 6)
+        failures.broker.advance(2 * 86_400)
+        wait(lambda: failures.start(RETRY) == 3, lambda: failures.start(RETRY))
+        assert [each.value for each in failures.only(RETRY, 3)] == [b"3", b"4", b"5"]
