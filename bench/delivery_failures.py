@@ -190,7 +190,7 @@ def lateness(sizes: Sizes, step: Step) -> Iterator[Figure]:
             reader.join()
     for what, late in zip(("lateness, retried", "lateness, delayed"), (r.late for r in readers), strict=True):
         cuts = quantiles(late, n=100)
-        yield Figure(what=f"{what}, median", unit="ms", value=median(late), samples=late)
+        yield Figure(what=f"{what}, median", unit="ms", value=median(late))
         yield Figure(what=f"{what}, 99th percentile", unit="ms", value=cuts[98], asked="at most 250")
         yield Figure(what=f"{what}, worst", unit="ms", value=max(late))
         yield Figure(what=f"{what}, earliest", unit="ms", value=min(late), asked="at least 0")
