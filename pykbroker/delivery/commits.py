@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+_FOR_GOOD = frozenset(
+    {
+        ErrorCode.INVALID_CONFIG,
+        ErrorCode.INVALID_PARTITIONS,
+        ErrorCode.INVALID_REPLICATION_FACTOR,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        ErrorCode.POLICY_VIOLATION,
+        ErrorCode.TOPIC_ALREADY_EXISTS,
+    }
+)
+"""Why topics cannot be made that will be no better after a while."""
+
+
 class Meaning(Enum):
     """What the nacks of a group on a topic are."""
 
@@ -62,7 +76,10 @@ class CommitChecks:
 
     async def check(self, group: str, topic: Topic, partition: int, offset: int, metadata: str) -> ErrorCode:
         """INVALID_REQUEST where the commit of ``offset`` asks for what cannot be, which is logged; the other
-        partitions of the request are none the worse.  NONE where nothing is interpreted."""
+        partitions of the request are none the worse.  NONE where nothing is interpreted.
+
+        What only cannot be done now is answered with a code after which clients commit again.
+        """
         try:
             asked = parse(metadata)
             if group == DLQ_GROUP:
@@ -84,6 +101,14 @@ class CommitChecks:
                     )  # fmt: skip
                 return ErrorCode.NONE
             why = str(error)
+        except KafkaError as error:
+            log.warning(
+                "commit put off: group=%s partition=%s-%d: there is nowhere to retry yet: %s",
+                group, topic.name, partition, error,
+            )  # fmt: skip
+            if error.code is ErrorCode.LEADER_NOT_AVAILABLE:
+                return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
         if why is None:
             return ErrorCode.NONE
         log.warning("commit refused: group=%s partition=%s-%d: %s", group, topic.name, partition, why)
@@ -103,5 +128,7 @@ class CommitChecks:
             else:
                 await self._topics.ensure_topic(role)
         except KafkaError as error:
+            if error.code not in _FOR_GOOD:
+                raise
             return f"there is nowhere to retry: {error}"
         return None

@@ -1,0 +1,44 @@
+"""Nacks for which topics cannot be made: refused if that is for good, to be tried again if it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pykbroker.catalog.memory import MemoryCatalog
+from pykbroker.catalog.topics import NewTopic, TopicAdmin
+from pykbroker.config import BrokerConfig
+from pykbroker.delivery.commits import CommitChecks
+from pykbroker.delivery.topics import DeliveryTopics, Ensured
+from pykbroker.errors import ErrorCode, KafkaError
+
+
+@pytest.mark.parametrize(
+    ("failure", "answer"),
+    [
+        (ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.INVALID_REQUEST),
+        (ErrorCode.INVALID_CONFIG, ErrorCode.INVALID_REQUEST),
+        (ErrorCode.LEADER_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS),
+        (ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.COORDINATOR_NOT_AVAILABLE),
+    ],
+)
+async def test_topics_that_cannot_be_made(
+    failure: ErrorCode, answer: ErrorCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Groups that are still loaded and a full disk pass: no client may take that for its own mistake."""
+
+    class Failing(DeliveryTopics):
+        async def ensure(self, origin: str, group: str) -> Ensured:
+            raise KafkaError(failure, "not this time")
+
+    async def groups() -> list[str]:
+        return []
+
+    catalog = MemoryCatalog(BrokerConfig.load())
+    admin = TopicAdmin(catalog)
+    overrides = [("pykbroker.retry.policy", "fixed")]
+    await admin.create([NewTopic(name="orders", partitions=1, overrides=overrides)])
+    checks = CommitChecks(catalog, Failing(catalog, admin, groups))
+    topic = catalog.image.topics["orders"]
+    assert await checks.check("billing", topic, 0, 1, '{"nack": [0]}') == answer
+    assert "not this time" in caplog.text
+    assert await checks.check("billing", topic, 0, 1, "") == ErrorCode.NONE
