@@ -93,14 +93,23 @@ def pair(
 def _taken_over(
     image: Image, rules: RetryRules, role: Role, known: Collection[str], untouched: Callable[[Topic], bool]
 ) -> list[Change]:
-    """What gives this role to an unused topic of the right name that was made for a group that is not there.
+    """What gives this role to an unused topic of the right name, made for a group that is not there, or for
+    nobody in particular.
 
     A consumer may ask for its retry topic before it joins: then its group is not known yet, and where its
-    id has characters that a topic may not have, another group's id is read in the name.
+    id has characters that a topic may not have, another group's id is read in the name.  Or it asks before
+    there is a policy, and an ordinary topic is made.
     """
     there = image.topics.get(rules.name_for(role))
-    other = None if there is None else role_of(there)
-    if there is None or other is None or other.group in known or other.group in rules.groups:
+    if there is None or there.internal:
+        return []
+    other = role_of(there)
+    if other is None:
+        if there.overrides or not untouched(there):
+            return []
+        overrides = {ROLE: role.text, "retention.ms": "-1"}
+        return [SetTopicConfig(name=there.name, version=there.config_version, overrides=overrides)]
+    if other.group in known or other.group in rules.groups:
         return []
     if other == role or other != Role(role.kind, role.origin, sanitised(role.group)):
         return []

@@ -86,7 +86,7 @@ class Delivery:
         known when they are due.  Those that cannot be decided now are not waited for longer than that."""
         with trio.move_on_after(patience_s):
             while not (self.following.is_idle and self.flows.is_decided):
-                await trio.sleep(POLL_S)
+                await trio.sleep(POLL_S)  # noqa: ASYNC110  # only tests wait, and nothing tells them
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog."""

@@ -112,26 +112,44 @@ def test_a_refused_nack_is_an_exception_and_the_offset_stays(pykbroker: BrokerTh
     group.close(autocommit=False)
 
 
-def test_a_consumer_that_came_before_there_was_a_policy(
-    pykbroker: BrokerThread, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its retry topic was made as an ordinary one: the log says what helps, and that helps."""
+def test_a_consumer_that_came_before_there_was_a_policy(pykbroker: BrokerThread) -> None:
+    """Its retry topic was made as an ordinary one, in which nothing is: it becomes one that retries."""
     create(pykbroker, "orders", {})
     create(pykbroker, "orders.billing.retry", {})
     produce(pykbroker, "orders", b"poison")
     group = consumer(pykbroker, "billing", "orders", "orders.billing.retry")
-    deadline = time.monotonic() + PATIENCE_S
-    polled: list[ConsumerRecord] = []
-    while not polled and time.monotonic() < deadline:
-        polled += [record for records in group.poll(timeout_ms=100).values() for record in records]
+    (record,) = polled_by(group)
     with KafkaAdminClient(bootstrap_servers=pykbroker.bootstrap) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "orders", configs=POLICY)])
-        with pytest.raises(InvalidRequestError):
-            nack(group, polled[0])
-        assert "set pykbroker.retry.topic on the topic or the group, or delete that one" in caplog.text
-        admin.delete_topics(["orders.billing.retry"])
-    nack(group, polled[0])
-    time.sleep(0.3)
+    nack(group, record)
     pykbroker.advance(60)
     assert poll(group, 1) == ["orders.billing.retry"]
     group.close(autocommit=False)
+
+
+def test_a_topic_in_use_that_has_the_name_of_a_retry_topic(
+    pykbroker: BrokerThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays what it is: the log says what helps, and that helps."""
+    create(pykbroker, "orders", {})
+    create(pykbroker, "orders.billing.retry", {})
+    produce(pykbroker, "orders.billing.retry", b"something else")
+    produce(pykbroker, "orders", b"poison")
+    group = consumer(pykbroker, "billing", "orders")
+    (record,) = polled_by(group)
+    with KafkaAdminClient(bootstrap_servers=pykbroker.bootstrap) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "orders", configs=POLICY)])
+        with pytest.raises(InvalidRequestError):
+            nack(group, record)
+        assert "set pykbroker.retry.topic on the topic or the group, or delete that one" in caplog.text
+        admin.delete_topics(["orders.billing.retry"])
+    nack(group, record)
+    group.close(autocommit=False)
+
+
+def polled_by(group: KafkaConsumer) -> list[ConsumerRecord]:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := [record for records in group.poll(timeout_ms=100).values() for record in records]:
+            return found
+    return []
