@@ -85,8 +85,9 @@ class Delivery:
         """Return when all failures that clients have had acknowledged are decided about: from then on it is
         known when they are due.  Those that cannot be decided now are not waited for longer than that."""
         with trio.move_on_after(patience_s):
-            while not (self.following.is_idle and self.flows.is_decided):
-                await trio.sleep(POLL_S)  # noqa: ASYNC110  # only tests wait, and nothing tells them
+            # Only tests wait for this: not worth an event.
+            while not (self.following.is_idle and self.flows.is_decided):  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
 
     def on_delta(self, delta: Delta) -> None:
         """Follow the catalog."""
