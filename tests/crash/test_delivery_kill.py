@@ -179,8 +179,12 @@ class Member(threading.Thread):
         )
         self._producer = a_producer(self._address)
         while not self._stopping.is_set():
-            # With less kafka-python 3 may join again and again: see tests/clients/members.
-            for place, records in consumer.poll(timeout_ms=500).items():
+            try:
+                # With less time kafka-python 3 may join again and again: see tests/clients/members.
+                polled = consumer.poll(timeout_ms=500)
+            except KafkaError:
+                continue  # from a connection that a kill has cut: it is raised now and then
+            for place, records in polled.items():
                 self._process(consumer, place, records)
         consumer.close(autocommit=False)
         self._producer.close()
@@ -259,7 +263,11 @@ class Watcher(threading.Thread):
         )
         consumer.assign([TopicPartition(LATER, index) for index in range(2)])
         while not self._stopping.is_set():
-            for records in consumer.poll(timeout_ms=100).values():
+            try:
+                polled = consumer.poll(timeout_ms=100)
+            except KafkaError:
+                continue
+            for records in polled.values():
                 for record in records:
                     self.seen[record.value].append(now_ms())
         consumer.close()
