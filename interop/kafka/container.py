@@ -102,6 +102,7 @@ class KafkaContainer:
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            "log.initial.task.delay.ms": "3600000",  # as in server.py
         } | self._settings
         return {"KAFKA_" + key.upper().replace(".", "_"): value for key, value in settings.items()}
 

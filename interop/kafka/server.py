@@ -227,4 +227,6 @@ def _properties(log_dir: Path, port: int, controller_port: int) -> dict[str, str
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # Tests write records that are years old: retention must not run while they are read.
+        "log.initial.task.delay.ms": "3600000",
     }

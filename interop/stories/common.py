@@ -24,10 +24,14 @@ RECORDS: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]] = [
 
 
 def fresh_topic(bootstrap: str, *, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
-    """The name of a new topic that is ready."""
+    """The name of a new topic that is ready.
+
+    It keeps everything: the stories' records are years old, and retention would take them while they run.
+    """
     name = unique("story")
+    kept = {"retention.ms": "-1", **(configs or {})}
     with Connection(bootstrap) as connection:
-        create_topic(connection, name, partitions=partitions, configs=configs)
+        create_topic(connection, name, partitions=partitions, configs=kept)
     return name
 
 
