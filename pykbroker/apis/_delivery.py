@@ -9,6 +9,7 @@ from pykbroker.apis._registry import RequestContext
 
 if TYPE_CHECKING:
     from pykbroker.delivery.commits import CommitChecks
+    from pykbroker.delivery.flows import Flows
     from pykbroker.delivery.following import Following
     from pykbroker.delivery.topics import DeliveryTopics
 
@@ -29,6 +30,12 @@ def following(ctx: RequestContext) -> Following | None:
     """Who knows which dead letters are settled; None where nothing of that is there."""
     delivery = ctx.services.delivery
     return None if delivery is None else delivery.following
+
+
+def flows(ctx: RequestContext) -> Flows | None:
+    """Who knows what waits for its time; None where nothing of that is there."""
+    delivery = ctx.services.delivery
+    return None if delivery is None else delivery.flows
 
 
 async def known_groups(ctx: RequestContext, names: Iterable[str]) -> Collection[str]:

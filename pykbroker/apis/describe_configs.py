@@ -3,7 +3,8 @@
 v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
 clients read, modify and write.  The bindings of an exchange are one setting, and in pages where that
 would be too long (see ``_binding_pages``); likewise which dead letters of a topic are settled, for those
-who name that setting (see :mod:`pykbroker.delivery.letters`).  Resource types 8 (loggers) and 16 (client
+who name that setting (see :mod:`pykbroker.delivery.letters`), and what waits to get into a topic
+(:mod:`pykbroker.delivery.waiting`).  Resource types 8 (loggers) and 16 (client
 metrics) have no settings here, and answer an empty list.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from pykbroker.apis._delivery import following
+from pykbroker.apis._delivery import flows, following
 from pykbroker.apis._registry import RequestContext, api
 from pykbroker.catalog import bindings, names
 from pykbroker.catalog.alter import check_broker_name
@@ -29,6 +30,7 @@ from pykbroker.config.describe import (
     describe_topic,
 )
 from pykbroker.config.setting import Kind, Setting
+from pykbroker.delivery import waiting
 from pykbroker.delivery.letters import SETTLED, described
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.protocol.messages.describe_configs import (
@@ -51,6 +53,16 @@ _SETTLED = Setting(
     ranges; {"pages": N} where they are to be read from this name with .0, .1 and so on behind it.""",
 )
 
+_WAITING = Setting(
+    name=waiting.WAITING,
+    field="",
+    kind=Kind.STRING,
+    default="",
+    doc="""What waits to get into this topic, which has retries or delays: a JSON object with how many records
+    are waiting, when the next of them is due, how many are stuck because their destination is not there or
+    refuses them, and the same by partition; "indexing" while what is there is still being looked at.""",
+)
+
 
 def failed(ctx: RequestContext, request: DescribeConfigsRequest, code: ErrorCode) -> DescribeConfigsResponse:
     """Every resource asked for carries ``code``."""
@@ -66,7 +78,7 @@ async def _result(
     ctx: RequestContext, request: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
     try:
-        entries = [*_entries(ctx, resource), *await _settled(ctx, resource)]
+        entries = [*_entries(ctx, resource), *await _settled(ctx, resource), *await _waiting(ctx, resource)]
     except KafkaError as error:
         return _refused(resource, error)
     wanted = resource.configuration_keys
@@ -140,18 +152,29 @@ async def _settled(ctx: RequestContext, resource: DescribeConfigsResource) -> li
     if not wanted or resource.resource_type != TOPIC or topic is None or follows is None:
         return []
     found = described(await follows.settled(topic))
-    return [
-        Entry(
-            name=name,
-            value=found[name],
-            read_only=True,
-            source=Source.TOPIC,
-            synonyms=(Synonym(name, found[name], Source.TOPIC),),
-            setting=dataclasses.replace(_SETTLED, name=name),
-        )
-        for name in wanted
-        if name in found
-    ]
+    return [_seen(_SETTLED, name, found[name]) for name in wanted if name in found]
+
+
+async def _waiting(ctx: RequestContext, resource: DescribeConfigsResource) -> list[Entry]:
+    """What waits to get into a topic, for those who ask by name."""
+    if resource.resource_type != TOPIC or waiting.WAITING not in (resource.configuration_keys or ()):
+        return []
+    topic = ctx.services.catalog.image.topics.get(resource.resource_name)
+    keeper = flows(ctx)
+    found = None if topic is None or keeper is None else await keeper.waiting(topic)
+    return [] if found is None else [_seen(_WAITING, waiting.WAITING, waiting.described(found))]
+
+
+def _seen(row: Setting, name: str, value: str) -> Entry:
+    """What is so, rather than set."""
+    return Entry(
+        name=name,
+        value=value,
+        read_only=True,
+        source=Source.TOPIC,
+        synonyms=(Synonym(name, value, Source.TOPIC),),
+        setting=dataclasses.replace(row, name=name),
+    )
 
 
 def _check_named(name: str, what: str) -> None:

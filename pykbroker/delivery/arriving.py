@@ -94,6 +94,8 @@ class ArrivingLane:
         self, delayed: Partition, held: Partition, decider: Decider, clock: Clock, max_decompressed: int
     ) -> None:
         self.position = 0
+        self.has_begun = False
+        """Whether the position is known."""
         self.arrived = 0
         """Records decided about."""
         self.last_batch = held.log_start_offset
@@ -120,6 +122,7 @@ class ArrivingLane:
         while True:
             try:
                 self._resume()
+                self.has_begun = True
                 await self._follow()
             except KafkaError as error:
                 await self._again(error)

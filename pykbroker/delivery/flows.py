@@ -9,6 +9,7 @@ is deleted when it is empty.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,11 +36,13 @@ from pykbroker.delivery.index import Index
 from pykbroker.delivery.releasing import ReleaseWork
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.delivery.tidying import Tidying
+from pykbroker.delivery.waiting import Waiting, waiting_in
 from pykbroker.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.delta import Delta
+    from pykbroker.catalog.image import Topic
     from pykbroker.clock import Clock
     from pykbroker.delivery.asking import Policies
     from pykbroker.delivery.telling import Telling
@@ -291,6 +294,20 @@ class Flows:
             for flow in self._flows.values()
             if flow.delayed is not None
         )
+
+    async def waiting(self, topic: Topic) -> Mapping[int, Waiting] | None:
+        """What waits to get into ``topic``, by partition; None: into it, nothing ever does."""
+        flow_id = flow_of(topic)
+        if flow_id is None:
+            return None
+        name = held_name(flow_id)
+        parts = [(each.index, self._flows.get((name, each.index))) for each in topic.partitions]
+        found: dict[int, Waiting] = {}
+        for number, flow in parts:
+            if flow is not None:
+                await trio.lowlevel.checkpoint()
+                found[number] = await waiting_in(flow, self._engine, self.index)
+        return found
 
     def statistics(self) -> FlowStatistics:
         """Counters and gauges."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from pykbroker.delivery.schedule import LOWEST, Released, Row
+from pykbroker.delivery.schedule import Released, Row
 from pykbroker.forwarding.plan import Place
 
 
@@ -61,8 +61,8 @@ class Index(Protocol):
         """The lowest offset of a row; None: there is no row."""
         ...
 
-    async def count(self, lane: Place, above: Row = LOWEST) -> int:
-        """The number of rows above a key."""
+    async def waiting(self, lane: Place, released: Released) -> int:
+        """The number of rows that are not released."""
         ...
 
     async def forget(self, topic_ids: Collection[bytes]) -> None:
@@ -137,9 +137,9 @@ class MemoryIndex:
         """The lowest offset."""
         return min((row.offset for row in self.rows.get(lane, ())), default=None)
 
-    async def count(self, lane: Place, above: Row = LOWEST) -> int:
-        """The number of rows above a key."""
-        return sum(row > above for row in self.rows.get(lane, ()))
+    async def waiting(self, lane: Place, released: Released) -> int:
+        """The number that waits."""
+        return sum(not released.covers(row) for row in self.rows.get(lane, ()))
 
     async def forget(self, topic_ids: Collection[bytes]) -> None:
         """Remove lanes."""

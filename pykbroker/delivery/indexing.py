@@ -40,7 +40,7 @@ class Indexing:
         self, held: Partition, index: Index, clock: Clock, max_decompressed: int, label: str
     ) -> None:
         self.waiting = 0
-        """Records that are indexed and not released; about that number after the clock was set back."""
+        """Records that are indexed and not released."""
         self.lost = 0
         """Offsets passed over because they are damaged."""
         self.floor = 0
@@ -77,7 +77,7 @@ class Indexing:
         if held.high_watermark - begin > MANY:
             log.info("due times are indexed: from=%s records=%d", self._label, held.high_watermark - begin)
             self._progress_at = self._clock.monotonic() + PROGRESS_S
-        self.waiting = await self._index.count(self._lane, released.eras[-1].horizon)
+        self.waiting = await self._index.waiting(self._lane, released)
         return Schedule(LaneView(self._index, self._lane), released, begin, limit=limit)
 
     async def more(self, plan: Schedule, released: Released) -> bool:

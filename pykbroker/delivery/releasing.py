@@ -80,6 +80,25 @@ class ReleaseWork(Work):
         plan = self._schedule
         return plan is not None and plan.is_empty and plan.indexed_end >= self._held.log_end_offset
 
+    @property
+    def unindexed(self) -> int:
+        """Records that are held, not released and not in the index; 0 where that is not known yet."""
+        plan = self._schedule
+        if plan is None:
+            return 0
+        return max(0, self._held.log_end_offset - max(plan.indexed_end, plan.released.end))
+
+    @property
+    def is_indexing(self) -> bool:
+        """Whether something that is held is not in the index yet."""
+        plan = self._schedule
+        return plan is None or plan.indexed_end < self._held.log_end_offset
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the index is to be looked up, or cannot be."""
+        return self._schedule is None
+
     def begin_position(self) -> int:
         return self._held.log_start_offset
 

@@ -277,13 +277,17 @@ class SqliteIndex:
 
         return await self._run(work)
 
-    async def count(self, lane: Place, above: Row = LOWEST) -> int:
-        """The number of rows above a key.  Looks through all of them."""
+    async def waiting(self, lane: Place, released: Released) -> int:
+        """The number of rows that are not released.  Looks through all of them."""
 
         def work(connection: sqlite3.Connection) -> int:
+            gone, bound = "at < ?", [released.eras[0].start]
+            for horizon, start, end in released.spans():
+                gone += " OR ((due, at) <= (?, ?) AND at >= ? AND at < ?)"
+                bound += [*horizon, start, end]
             (rows,) = connection.execute(
-                "SELECT count(*) FROM held WHERE lane = ? AND (due, at) > (?, ?)",
-                (self._lane(connection, lane), *above),
+                f"SELECT count(*) FROM held WHERE lane = ? AND NOT (at < ? AND ({gone}))",
+                (self._lane(connection, lane), released.end, *bound),
             ).fetchone()
             return int(rows)
 

@@ -87,10 +87,14 @@ class Moving:
         """Moves whose target is not available."""
         return sum(1 for _ in self._outboxes)
 
+    @property
+    def waiting_records(self) -> int:
+        """The copies of these moves."""
+        return sum(len(move.offsets) for _, move in self._outboxes)
+
     def has_room(self) -> bool:
         """Whether more may be planned."""
-        waiting = sum(len(move.offsets) for _, move in self._outboxes)
-        return len(self.open) < MAX_OPEN and waiting < MAX_WAITING
+        return len(self.open) < MAX_OPEN and self.waiting_records < MAX_WAITING
 
     def take_up(self, lane: Lane) -> None:
         """Go on with the plans that are open."""

@@ -53,6 +53,11 @@ class Runner:
         """Moves whose target is not available."""
         return 0 if self._moving is None else self._moving.waiting_moves
 
+    @property
+    def waiting_records(self) -> int:
+        """The records in these moves."""
+        return 0 if self._moving is None else self._moving.waiting_records
+
     def wake(self) -> None:
         """There may be something to do.  May be called for every append, so it is quick."""
         self._wake.set()

@@ -16,7 +16,7 @@ from pykbroker.catalog.image import Topic
 from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.catalog.retrying import ROLE, held_name
 from pykbroker.delivery.index import Indexed, IndexLost, IndexUnavailable, MemoryIndex
-from pykbroker.delivery.schedule import Row
+from pykbroker.delivery.schedule import Released, Row
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
@@ -503,10 +503,10 @@ async def test_a_log_of_plans_that_cannot_be_flushed_leaves_the_index_as_it_is(
 
             patch.setattr(shard._flush_target, "flush", refuse)
             await life.flows.tidy()
-        assert await world.index.count(lane) == 1
+        assert await world.index.waiting(lane, Released.nothing(0)) == 1
         assert "not tidied" in caplog.text
         life.produce("later", b"v")
         await settled()
         await life.flows.tidy()
         assert shard.log.recovery_point == shard.log.log_end_offset
-        assert await world.index.count(lane) == 0
+        assert await world.index.waiting(lane, Released.nothing(0)) == 0

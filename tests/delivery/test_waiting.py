@@ -1,0 +1,161 @@
+"""What waits: how it is counted, and how it is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pykbroker.catalog.image import Topic
+from pykbroker.delivery.index import IndexUnavailable, MemoryIndex
+from pykbroker.delivery.sqlite_index import SqliteIndex
+from pykbroker.delivery.waiting import NOTHING, UNKNOWN, Waiting, described, waiting_in
+from pykbroker.errors import ErrorCode, KafkaError
+from tests.delivery.flow_world import Life, World, settled
+from tests.delivery.test_flows import LETTERS, RETRY, after, retries, trusted
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "data")
+
+
+async def asked(life: Life, name: str = "later") -> Waiting:
+    """All partitions together, when everything has happened."""
+    await settled()
+    found = await life.flows.waiting(life.catalog.image.topics[name])
+    assert found is not None
+    return Waiting.together(found.values())
+
+
+async def test_it_is_counted_before_and_after_its_time_and_after_a_restart(world: World) -> None:
+    begun = world.clock.time_ms()
+    async with world.running() as life:
+        await world.delays(partitions=2)
+        assert await asked(life) == NOTHING
+        life.produce("later", b"a", b"b", headers=after(500))
+        life.produce("later", b"c", headers=after(200), partition=1)
+        assert await asked(life) == Waiting(waiting=3, next_due_ms=begun + 200)
+        await life.advance(200)
+        assert await asked(life) == Waiting(waiting=2, next_due_ms=begun + 500)
+        found = await life.flows.waiting(life.catalog.image.topics["later"])
+        assert found == {0: Waiting(waiting=2, next_due_ms=begun + 500), 1: NOTHING}
+    async with world.running() as life:
+        assert await asked(life) == Waiting(waiting=2, next_due_ms=begun + 500)
+    world.index = MemoryIndex()
+    async with world.running() as life:
+        assert await asked(life) == Waiting(waiting=2, next_due_ms=begun + 500)
+        await life.advance(300)
+        assert await asked(life) == NOTHING
+        await life.flows.rest()
+        await settled()
+        await life.flows.rest()
+        await settled()
+        assert life.flows.statistics().lanes == 0, "at rest"
+        assert await asked(life) == NOTHING
+
+
+async def test_only_topics_with_a_flow_have_something_waiting(world: World) -> None:
+    async with world.running() as life:
+        await retries(life)
+        for name in ("orders", LETTERS):
+            assert await life.flows.waiting(life.catalog.image.topics[name]) is None
+        assert await asked(life, RETRY) == NOTHING
+
+
+async def test_a_clock_that_was_set_back_spoils_no_count(world: World) -> None:
+    async with world.running() as life:
+        await world.delays()
+        life.produce("later", b"now")
+        life.produce("later", b"a", headers=after(5000))
+        await settled()
+        world.clock.now_ms -= 60_000
+        life.produce("later", b"b", headers=after(10_000))
+        life.produce("later", b"c", headers=after(20_000))
+        assert (await asked(life)).waiting == 3
+    async with world.running() as life:
+        assert await asked(life) == Waiting(waiting=3, next_due_ms=world.clock.now_ms + 10_000)
+        await life.advance(10_000)
+        assert (await asked(life)).waiting == 2
+        await life.advance(10_000)
+        assert (await asked(life)).waiting == 1
+
+
+async def test_what_has_no_destination_is_stuck(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.running() as life:
+        await retries(life, max_attempts="1")
+        await world.delete(LETTERS)
+
+        async def refuse(*_: object) -> Topic:
+            raise KafkaError(ErrorCode.POLICY_VIOLATION, "no more topics")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(life.topics, "ensure_dead_letter", refuse)
+            life.produce(RETRY, b"dead", b"also", headers=[*trusted(0), ("pykbroker-attempt", b"1")])
+            life.produce(RETRY, b"alive")
+            found = await asked(life, RETRY)
+            assert found == Waiting(waiting=1, next_due_ms=world.clock.now_ms + 60_000, stuck=2)
+        world.clock._session_shift += 10
+        world.clock.advance(1)
+        assert (await asked(life, RETRY)).stuck == 0
+
+
+class Unavailable(MemoryIndex):
+    """Cannot be used for a while."""
+
+    async def indexed(self, lane: object) -> None:
+        """How far."""
+        raise IndexUnavailable("no room")
+
+
+async def test_without_an_index_it_is_said_that_the_numbers_are_not_known(world: World) -> None:
+    async with world.running() as life:
+        await world.delays()
+        life.produce("later", b"a", headers=after(500))
+        assert (await asked(life)).waiting == 1
+    world.index, kept = Unavailable(), world.index
+    async with world.running() as life:
+        assert await asked(life) == UNKNOWN
+    world.index = kept
+    async with world.running() as life:
+        assert (await asked(life)).waiting == 1
+
+
+async def test_what_has_arrived_counts_before_it_is_indexed(world: World) -> None:
+    async with world.running() as life:
+        await world.delays(delay_ms=1000)
+        life.produce("later", b"a")
+        assert (await asked(life)).waiting == 1
+        life.produce("later", b"b", b"c")
+        (flow,) = life.flows._flows.values()
+        found = await waiting_in(flow, life.forwarding.engine, world.index)
+        assert (found.waiting, found.indexing) == (3, True)
+        assert await asked(life) == Waiting(waiting=3, next_due_ms=world.clock.now_ms + 1000)
+
+
+async def test_on_disk_it_is_the_same(world: World) -> None:
+    world.index = SqliteIndex(world.path)
+    async with world.running() as life:
+        await world.delays()
+        life.produce("later", *[b"v"] * 100, headers=after(500))
+        while (found := await asked(life)).indexing:
+            pass
+        assert found == Waiting(waiting=100, next_due_ms=world.clock.now_ms + 500)
+
+
+def test_how_it_is_said() -> None:
+    parts = {0: Waiting(waiting=12, next_due_ms=99, stuck=1), 1: NOTHING, 2: UNKNOWN}
+    assert json.loads(described(parts)) == {
+        "waiting": 12,
+        "next_due_ms": 99,
+        "stuck": 1,
+        "indexing": True,
+        "by_partition": {
+            "0": {"waiting": 12, "next_due_ms": 99, "stuck": 1},
+            "2": {"waiting": 0, "next_due_ms": None, "stuck": 0, "indexing": True},
+        },
+    }
+    many = dict.fromkeys(range(2000), Waiting(waiting=1, next_due_ms=5))
+    assert json.loads(described(many)) == {"waiting": 2000, "next_due_ms": 5, "stuck": 0}
+    assert json.loads(described({})) == {"waiting": 0, "next_due_ms": None, "stuck": 0, "by_partition": {}}
