@@ -53,6 +53,10 @@ _SCHEMA: Final = (
 )
 
 
+class _Damaged(Exception):
+    """What was read is none of the values that are written."""
+
+
 class SqliteIndex:
     """An :class:`~pykbroker.delivery.index.Index`.  The file is opened when it is first needed."""
 
@@ -61,10 +65,22 @@ class SqliteIndex:
         self._limiter = trio.CapacityLimiter(1)
         self._connection: sqlite3.Connection | None = None
         self._lanes: dict[Place, int] = {}
+        self._begun = 0
+        self._seen: dict[Place, int] = {}
+        """In which file, of those that were begun one after the other, a lane has last looked how far it is
+        indexed: in another one it finds nothing, and must not take that for all there is."""
         self._closed = False
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._guarded, work, limiter=self._limiter)
+
+    async def _run_for(self, lane: Place, work: Callable[[sqlite3.Connection], T]) -> T:
+        def checked(connection: sqlite3.Connection) -> T:
+            if self._seen.setdefault(lane, self._begun) != self._begun:
+                raise IndexLost("it was made anew")
+            return work(connection)
+
+        return await self._run(checked)
 
     # -- in the thread
 
@@ -89,7 +105,7 @@ class SqliteIndex:
                 raise IndexUnavailable(f"file={self._path}: {error}; look for a full disk") from error
             self._begin_anew(error)
             raise IndexLost(str(error)) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, _Damaged) as error:
             self._begin_anew(error)
             raise IndexLost(str(error)) from error
 
@@ -98,6 +114,7 @@ class SqliteIndex:
 
         self._lanes.clear()
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
+        connection.text_factory = bytes  # there is no text: damage is
         try:
             for statement in _SETTINGS:
                 connection.execute(statement)
@@ -125,8 +142,12 @@ class SqliteIndex:
     def _begin_anew(self, why: Exception) -> None:
         log.error("the due-time index is damaged and made anew: file=%s: %s", self._path, why)
         self._let_go()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(FILE + suffix).unlink(missing_ok=True)
+        self._begun += 1
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(FILE + suffix).unlink(missing_ok=True)
+        except OSError as error:
+            raise IndexUnavailable(f"a damaged file cannot be removed: {error}; remove it") from error
 
     def _lane(self, connection: sqlite3.Connection, lane: Place) -> int:
         """The number of a lane, -1 if it has none."""
@@ -137,7 +158,8 @@ class SqliteIndex:
             ).fetchone()
             if row is None:
                 return -1
-            known = self._lanes[lane] = row[0]
+            (known,) = _numbers(row)
+            self._lanes[lane] = known
         return known
 
     def _note(self, connection: sqlite3.Connection, lane: Place, upto: Indexed) -> int:
@@ -165,7 +187,8 @@ class SqliteIndex:
             row = connection.execute(
                 "SELECT indexed, epoch FROM lanes WHERE topic = ? AND number = ?", tuple(lane)
             ).fetchone()
-            return None if row is None else Indexed(*row)
+            self._seen[lane] = self._begun
+            return None if row is None else Indexed(*_numbers(row))
 
         return await self._run(work)
 
@@ -178,7 +201,7 @@ class SqliteIndex:
                 "INSERT OR IGNORE INTO held VALUES (?, ?, ?)", [(number, due, at) for due, at in rows]
             )
 
-        await self._run(work)
+        await self._run_for(lane, work)
 
     async def cut(self, lane: Place, upto: Indexed) -> None:
         """Remove the rows from an offset on; looks through the whole lane."""
@@ -187,7 +210,7 @@ class SqliteIndex:
             number = self._note(connection, lane, upto)
             connection.execute("DELETE FROM held WHERE lane = ? AND at >= ?", (number, upto.end))
 
-        await self._run(work)
+        await self._run_for(lane, work)
 
     async def above(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
         """The first rows above ``key``, in order."""
@@ -198,9 +221,9 @@ class SqliteIndex:
                 "ORDER BY due, at LIMIT ?",
                 (self._lane(connection, lane), *key, start, end, limit),
             )
-            return [Row(*row) for row in rows]
+            return [Row(*_numbers(row)) for row in rows]
 
-        return await self._run(work)
+        return await self._run_for(lane, work)
 
     async def late(self, lane: Place, key: Row, limit: int, start: int, end: int) -> Sequence[Row]:
         """The first rows by offset that are not above ``key``."""
@@ -211,9 +234,9 @@ class SqliteIndex:
                 "ORDER BY at LIMIT ?",
                 (self._lane(connection, lane), *key, start, end, limit),
             )
-            return [Row(*row) for row in rows]
+            return [Row(*_numbers(row)) for row in rows]
 
-        return await self._run(work)
+        return await self._run_for(lane, work)
 
     async def purge(self, lane: Place, released: Released) -> int:
         """Remove rows that are released, some at a time."""
@@ -237,7 +260,7 @@ class SqliteIndex:
                 "ORDER BY due, at LIMIT 1 OFFSET ?",
                 (number, *below, *horizon, SLICE - 1),
             ).fetchone()
-            upto = horizon if row is None else Row(*row)
+            upto = horizon if row is None else Row(*_numbers(row))
             removed = connection.execute(
                 "DELETE FROM held WHERE lane = ? AND (due, at) > (?, ?) AND (due, at) <= (?, ?) "
                 "AND at >= ? AND at < ?",
@@ -245,7 +268,7 @@ class SqliteIndex:
             )
             return removed.rowcount, upto
 
-        return await self._run(work)
+        return await self._run_for(lane, work)
 
     async def floor(self, lane: Place) -> int | None:
         """The lowest offset of a row.  Looks through the whole lane, some rows at a time; rows that are
@@ -273,9 +296,11 @@ class SqliteIndex:
                 f"SELECT min(at) FROM held WHERE lane = ? AND (due, at) > (?, ?){within}",
                 (number, *above, *bound),
             ).fetchone()
-            return lowest, None if last is None else Row(*last)
+            if lowest is not None:
+                (lowest,) = _numbers((lowest,))
+            return lowest, None if last is None else Row(*_numbers(last))
 
-        return await self._run(work)
+        return await self._run_for(lane, work)
 
     async def waiting(self, lane: Place, released: Released) -> int:
         """The number of rows that are not released.  Looks through all of them."""
@@ -291,7 +316,7 @@ class SqliteIndex:
             ).fetchone()
             return int(rows)
 
-        return await self._run(work)
+        return await self._run_for(lane, work)
 
     async def forget(self, topic_ids: Collection[bytes]) -> None:
         """Remove the lanes of these held logs, some rows at a time."""
@@ -313,13 +338,15 @@ class SqliteIndex:
         connection.execute("DELETE FROM held WHERE lane = ?", (number,))
         connection.execute("DELETE FROM lanes WHERE lane = ?", (number,))
         self._lanes.pop(lane, None)
+        self._seen.pop(lane, None)
         return False
 
     async def lanes(self) -> list[Place]:
         """All lanes that are there."""
 
         def work(connection: sqlite3.Connection) -> list[Place]:
-            return [Place(*row) for row in connection.execute("SELECT topic, number FROM lanes")]
+            rows = connection.execute("SELECT topic, number FROM lanes")
+            return [Place(topic, *_numbers((number,))) for topic, number in rows]
 
         return await self._run(work)
 
@@ -327,3 +354,11 @@ class SqliteIndex:
         """Let go of the file."""
         self._closed = True
         await trio.to_thread.run_sync(self._let_go, limiter=self._limiter)
+
+
+def _numbers(row: Sequence[object]) -> Sequence[int]:
+    """What is in every column but one, after damage maybe not."""
+    found = [value for value in row if isinstance(value, int)]
+    if len(found) != len(row):
+        raise _Damaged(f"a row that is none: {row!r:.100}")
+    return found

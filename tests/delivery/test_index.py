@@ -82,6 +82,66 @@ async def test_a_damaged_file_is_begun_anew(
     await second.aclose()
 
 
+async def test_every_lane_learns_that_the_file_was_begun_anew(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path)
+    for lane in (A, B):
+        assert await index.indexed(lane) is None
+        await index.add(lane, [Row(5, 0)], Indexed(1, 0))
+    await index.aclose()
+    index._closed = False
+    (tmp_path / FILE).write_bytes(b"not a database, by any means" * 1000)
+    with pytest.raises(IndexLost):
+        await all_of(index, A)
+    assert await index.indexed(A) is None
+    await index.add(A, [Row(5, 0)], Indexed(1, 0))
+    # Nothing found, and what comes added behind it, would leave out all that was there for good.
+    with pytest.raises(IndexLost):
+        await all_of(index, B)
+    with pytest.raises(IndexLost):
+        await index.add(B, [Row(6, 1)], Indexed(2, 0))
+    with pytest.raises(IndexLost):
+        await index.purge(B, ALL._replace(eras=(Era(0, Row(9, 9)),)))
+    assert await index.indexed(B) is None
+    assert await all_of(index, B) == []
+    assert await all_of(index, A) == [Row(5, 0)]
+    await index.aclose()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE held SET due = 'soon'", "UPDATE lanes SET indexed = x'ff00'"])
+async def test_values_that_nobody_wrote_are_damage(tmp_path: Path, statement: str) -> None:
+    first = SqliteIndex(tmp_path)
+    await first.add(A, [Row(5, 0)], Indexed(1, 0))
+    await first.aclose()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute(statement)
+    connection.close()
+    second = SqliteIndex(tmp_path)
+    with pytest.raises(IndexLost):
+        await second.indexed(A)
+        await all_of(second, A)
+    assert await second.indexed(A) is None
+    await second.aclose()
+
+
+async def test_a_damaged_file_that_cannot_be_removed_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database, by any means" * 1000)
+    index = SqliteIndex(tmp_path)
+
+    def fails(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "not yours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fails)
+        with pytest.raises(IndexUnavailable, match="remove"):
+            await index.indexed(A)
+    with pytest.raises(IndexLost):
+        await index.indexed(A)
+    assert await index.indexed(A) is None
+    await index.aclose()
+
+
 async def test_a_file_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
     directory = tmp_path / "missing"
     index = SqliteIndex(directory)
