@@ -5,8 +5,8 @@ What :mod:`pykbroker.catalog.retrying` asks of a catalog is answered here, once 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Final, cast
 
 from pykbroker.catalog.image import GROUP, Image, Topic
@@ -198,21 +198,57 @@ class RetryRules:
             return self.waited_for[name]
         if not self.any_policy:
             return None
-        known = {*known, *self.groups}
-        origins = [each for each in self.image.topics if each in name and each != name]
-        for origin in sorted(origins, key=len, reverse=True):
-            if self.eligible(origin):
-                for kind in RoleKind:
-                    role = self._fitting(kind, origin, name, known)
-                    if role is not None:
-                        return role
+        for kind, origin in self._origins(name, self.image.topics):
+            role = self._fitting(kind, origin, name, known)
+            if role is not None:
+                return role
         return None
 
-    def _fitting(self, kind: RoleKind, origin: str, name: str, known: Collection[str]) -> Role | None:
+    def may_have_role(self, name: str, beside: Collection[str] = ()) -> bool:
+        """Whether :meth:`role_for` has to know the groups to tell: of nearly all names it has not.
+
+        ``beside`` are topics that may be made together with this one.
+        """
+        if name in self.waited_for:
+            return True
+        return self.any_policy and any(
+            self._part(kind, origin, name) is not None
+            or any(self._wants(kind, origin, group, name) for group in self._apart[kind])
+            for kind, origin in self._origins(name, (*self.image.topics, *beside))
+        )
+
+    def _origins(self, name: str, topics: Iterable[str]) -> Iterator[tuple[RoleKind, str]]:
+        """For what a topic of this name may be made, the longest origin first."""
+        origins = [each for each in topics if each in name and each != name]
+        for origin in sorted(origins, key=len, reverse=True):
+            if self.eligible(origin):
+                yield from ((kind, origin) for kind in RoleKind)
+
+    def _part(self, kind: RoleKind, origin: str, name: str) -> str | None:
+        """What stands for the group in ``name``, for groups that have no template of their own."""
         template = self.template(kind, origin, "")
-        text = templates.found(template, origin, name) if templates.is_per_group(template) else None
-        groups = [group for group in known if self._wants(kind, origin, group, name)]
+        return templates.found(template, origin, name) if templates.is_per_group(template) else None
+
+    @cached_property
+    def _apart(self) -> Mapping[RoleKind, Sequence[str]]:
+        """The groups that have a template of their own."""
+        return {
+            kind: [group for group in self.groups if kind.setting in self._of_group(group)]
+            for kind in RoleKind
+        }
+
+    def _wanting(self, kind: RoleKind, origin: str, name: str, known: Collection[str]) -> list[str]:
+        """The groups, ``known`` or with settings, that would have this name.  Does not look at them all:
+        there may be many thousands, and whoever asks for a topic that is not there asks again and again."""
+        part, found = self._part(kind, origin, name), set(self._apart[kind])
+        if part is not None:
+            found.update(_by_part(frozenset(known)).get(part, ()), _by_part(self.groups).get(part, ()))
+        return [group for group in found if self._wants(kind, origin, group, name)]
+
+    def _fitting(self, kind: RoleKind, origin: str, name: str, known: Collection[str]) -> Role | None:
+        groups = self._wanting(kind, origin, name, known)
         if not groups:
+            text = self._part(kind, origin, name)
             # Nobody is known by it: it is the group's own id, if that is what would get this name.
             groups = [] if text is None or not self._wants(kind, origin, text, name) else [text]
         in_charge = sorted(g for g in groups if self.settings(origin, g).policy != NO_POLICY)
@@ -235,10 +271,8 @@ class RetryRules:
         if role.text in self.by_role:
             return
         name = self.name_for(role)
-        for group in {*known, *self.groups} - {role.group}:
-            if self._wants(role.kind, role.origin, group, name) and (
-                self.settings(role.origin, group).policy != NO_POLICY
-            ):
+        for group in self._wanting(role.kind, role.origin, name, known):
+            if group != role.group and self.settings(role.origin, group).policy != NO_POLICY:
                 raise _two(role.kind, role.origin, name, [role.group, group])
 
     def _wants(self, kind: RoleKind, origin: str, group: str, name: str) -> bool:
@@ -246,6 +280,15 @@ class RetryRules:
         return templates.is_per_group(template) and (
             templates.filled(template, origin, sanitised(group)) == name
         )
+
+
+@lru_cache(maxsize=4)
+def _by_part(groups: frozenset[str]) -> Mapping[str, Sequence[str]]:
+    """The groups by what stands for them in names of topics."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        found.setdefault(sanitised(group), []).append(group)
+    return found
 
 
 def _two(kind: RoleKind, origin: str, name: str, groups: Sequence[str]) -> KafkaError:

@@ -196,10 +196,11 @@ class DeliveryTopics:
 
     async def groups_for(self, names: Iterable[str]) -> Collection[str]:
         """The known groups, if one of ``names`` may be a retry or dead-letter topic; else none."""
-        missing = self._catalog.retrying.any_policy and any(
-            n not in self._catalog.image.topics for n in names
-        )
-        return await self._known() if missing else ()
+        rules, there = self._catalog.retrying, self._catalog.image.topics
+        if not rules.any_policy:
+            return ()
+        missing = [name for name in names if name not in there]
+        return await self._known() if any(rules.may_have_role(name, missing) for name in missing) else ()
 
     async def drop_flow(self, flow_id: bytes) -> bool:
         """Delete the hidden topics of a flow, unless a topic in front of it is there (again)."""
@@ -212,7 +213,7 @@ class DeliveryTopics:
 
     async def _known(self) -> Collection[str]:
         try:
-            return await self._known_groups()
+            return frozenset(await self._known_groups())
         except KafkaError as error:
             # While groups are loaded: an answer that every client understands as "ask again".
             message = f"it is not known yet which groups there are: {error}"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykbroker.catalog import retry_rules
 from pykbroker.catalog.changes import CreateTopic, SetSettings
 from pykbroker.catalog.image import BROKER, GROUP, Topic, new_topic_id
 from pykbroker.catalog.memory import MemoryCatalog
@@ -190,6 +191,26 @@ def test_the_known_group_is_meant() -> None:
     assert world.role_for("r-a_b-orders") == Role(RoleKind.RETRY, "orders", "a_b")
     world.settings(GROUP, "a b", {POLICY: "none"})
     assert world.role_for(name, "a b", "a_b") is None
+
+
+def test_many_groups_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a topic that is not there asks again and again, of a broker with many groups."""
+    world = World()
+    world.topic("orders", {POLICY: "fixed"})
+    known = frozenset(f"group/{number}" for number in range(1000))
+    asked: list[str] = []
+
+    def counting(group: str) -> str:
+        asked.append(group)
+        return sanitised(group)
+
+    monkeypatch.setattr(retry_rules, "sanitised", counting)
+    rules = world.catalog.retrying
+    for number in range(100):
+        assert rules.role_for(f"orders.group_{number}.other", known) is None
+        role = rules.role_for(f"orders.group_{number}.retry", known)
+        assert role == Role(RoleKind.RETRY, "orders", f"group/{number}")
+    assert len(asked) < 2000
 
 
 def test_without_a_policy_a_name_is_like_any_other() -> None:

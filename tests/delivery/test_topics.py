@@ -449,7 +449,13 @@ async def test_the_log_of_replays() -> None:
 
 async def test_groups_are_asked_for_only_where_it_matters(world: World) -> None:
     world.known = ["g"]
-    assert await world.topics.groups_for(["orders.x.retry"]) == ["g"]
-    assert list(await world.topics.groups_for(["orders"])) == []
+    assert await world.topics.groups_for(["orders.x.retry"]) == {"g"}
+    assert await world.topics.groups_for(["new", "new.x.retry"]) == {"g"}
+    for names in (["orders"], ["other"], ["orders.x.other"], ["new.x.retry", "orders"]):
+        assert list(await world.topics.groups_for(names)) == []
+    await world.set(GROUP, "g", {"pykbroker.retry.topic": "again-{group}-{topic}"})
+    assert await world.topics.groups_for(["again-g-orders"]) == {"g"}
+    assert list(await world.topics.groups_for(["again-h-orders"])) == []
+    await world.set(GROUP, "g", {})
     await world.set(TOPIC, "orders", {POLICY: "none"})
     assert list(await world.topics.groups_for(["orders.x.retry"])) == []
