@@ -176,10 +176,13 @@ class GroupCoordinator:
             if self._stopped or not self._leads(index):
                 raise KafkaError(ErrorCode.NOT_COORDINATOR)
             shard = self._begin(index)
-        if shard.state is ShardState.LOADING and shard.log.start_offset == shard.log.end_offset:
-            # Nothing to load, so this does not wait: the first request of a partition is not refused.
-            await shard.elected(shard.epoch)
+        await self._load_if_empty(shard)
         return shard
+
+    async def _load_if_empty(self, shard: GroupShard) -> None:
+        """Nothing to load, so this does not wait: the first request of a partition is not refused."""
+        if shard.state is ShardState.LOADING and shard.log.start_offset == shard.log.end_offset:
+            await shard.elected(shard.epoch)
 
     # -- deadlines and expiry -------------------------------------------------------------------
 
@@ -302,6 +305,7 @@ class GroupCoordinator:
         """All groups here whose state and type are among those given (any case; none given: all)."""
         found: tuple[Listed, ...] = ()
         for shard in tuple(self._shards.values()):
+            await self._load_if_empty(shard)
             found += await shard.view(lambda machine: views.listed(machine.groups.values(), states, types))
         return found
 

@@ -78,6 +78,20 @@ async def test_a_group_survives_a_restart_with_a_fresh_session(tmp_path: Path) -
             await groups.heartbeat(beat)
 
 
+async def test_groups_are_listed_after_a_restart_though_a_partition_is_empty(
+    tmp_path: Path,
+) -> None:
+    known = catalog()
+    async with at_home(tmp_path, known) as home:
+        await stable(home.services.groups)
+        for number in range(9):  # asking opens the partition of a group that is not there
+            await home.services.groups.find(f"nobody-{number}")
+            await home.services.groups.describe(f"nobody-{number}")
+    async with at_home(tmp_path, known) as home:
+        await trio.testing.wait_all_tasks_blocked()
+        assert [group.group_id for group in await home.services.groups.list()] == ["g"]
+
+
 async def test_before_the_topic_exists_nobody_coordinates(tmp_path: Path) -> None:
     async with at_home(tmp_path) as home:
         groups = home.services.groups
