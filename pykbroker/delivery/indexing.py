@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pykbroker.delivery import held as form
-from pykbroker.delivery.index import Index, Indexed, LaneView
+from pykbroker.delivery.index import Index, Indexed, IndexLost, LaneView
 from pykbroker.delivery.schedule import Released, Row, Schedule
 from pykbroker.forwarding.plan import Place
 from pykbroker.forwarding.reading import READ_BYTES, bytes_of
@@ -128,6 +128,15 @@ class Indexing:
         if self._progress_at and self._clock.monotonic() >= self._progress_at:
             log.info("due times are indexed: from=%s left=%d", self._label, left)
             self._progress_at = self._clock.monotonic() + PROGRESS_S
+
+    async def distrust(self, row: Row) -> None:
+        """The index says something else of a record than the record does: all of the lane is indexed again.
+        Always raises :class:`IndexLost`."""
+        why = f"offset {row.offset} is not due at {row.due_ms}"
+        log.error("the due-time index is wrong and made anew: from=%s: %s", self._label, why)
+        held = self._held
+        await self._index.cut(self._lane, Indexed(held.log_start_offset, held.leader_epoch))
+        raise IndexLost(why)
 
     def damaged(self, records: int, next_offset: int, reason: str) -> None:
         """Count, and say, what is lost."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pykbroker.delivery import held as form
 from pykbroker.delivery.alarm import Alarm
 from pykbroker.delivery.destinations import Destinations, somewhere
-from pykbroker.delivery.held import Held, HeldError
+from pykbroker.delivery.held import HeldError
 from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
 from pykbroker.delivery.indexing import Indexing
 from pykbroker.delivery.schedule import Batch, Released, Schedule
@@ -36,6 +36,9 @@ RESTS: Final = b"rests"
 """Names of the lane's small values: what is released, and how everything lay when the lane last stopped."""
 STEP_RECORDS: Final = 1000
 STEP_BYTES: Final = 1024 * 1024
+LOOK_RECORDS: Final = 100
+USUAL_BYTES: Final = 16 * 1024
+"""Records are read some at a time, or a thousand large ones would be in memory; their size at first."""
 AGAIN_S: Final = 1.0
 REPEAT_S: Final = 60.0
 
@@ -69,7 +72,8 @@ class ReleaseWork(Work):
         self._reader = SourceReader(held, max_decompressed)
         self._durable = Released.nothing(held.log_start_offset)
         self._schedule: Schedule | None = None
-        self._told = -REPEAT_S
+        self._told = self._lost_at = -REPEAT_S
+        self._usual_bytes = USUAL_BYTES
         self._resting: bytes | None = None
 
     # -- where it is
@@ -114,12 +118,16 @@ class ReleaseWork(Work):
         self._schedule = None
         self._resting = None
         known = None if lane is None else lane.extras.get(RELEASED)
-        released = Released.nothing(value.position)
+        released = Released.nothing(self.begin_position())
         if known is not None:
             try:
                 released = Released.decode(known)
             except ValueError as error:
-                log.error("%s: what is released is not known, all is again: %s", self.label, error)
+                log.error(
+                    "%s: what is released is not known, all that is indexed is again: %s", self.label, error
+                )
+        elif value.position > released.end:
+            log.error("%s: what is released is lost, all that is indexed is again", self.label)
         self._durable = released.cut(value.position)
 
     # -- stepping
@@ -130,7 +138,9 @@ class ReleaseWork(Work):
             return await self._step()
         except IndexLost:
             self._schedule = None
-            self.alarm.set(self._clock.time_ms())
+            now, last = self._clock.monotonic(), self._lost_at
+            self._lost_at = now
+            self.alarm.set(self._clock.time_ms() + (int(AGAIN_S * 1000) if now - last < AGAIN_S else 0))
         except IndexUnavailable as error:
             self._schedule = None
             now = self._clock.monotonic()
@@ -157,26 +167,18 @@ class ReleaseWork(Work):
 
     async def _moves(self, batch: Batch) -> Step:
         """The step that releases a batch, or as much of it as is moved at once."""
-        found = await self.read(None, [row.offset for row in batch.rows])
-        size = 0
-        for number, row in enumerate(batch.rows):
-            record = found.get(row.offset)
-            if record is None:
-                continue
-            size += record.size
-            if size > STEP_BYTES and number:
-                batch = batch.first(number)
-                break
+        batch, found = await self._some(batch)
         offsets: dict[Place, list[int]] = {}
         for row in batch.in_order:
             record = found.get(row.offset)
             if record is None:
                 self.indexing.damaged(1, row.offset + 1, "it cannot be read")
                 continue
-            held = self._decision(record)
-            if held is not None:
-                place = self._destinations.find(held)
-                offsets.setdefault(somewhere(held) if place is None else place, []).append(row.offset)
+            held = form.decision(record)
+            if held.due_ms != row.due_ms:
+                await self.indexing.distrust(row)  # or it would be released at another time
+            place = self._destinations.find(held)
+            offsets.setdefault(somewhere(held) if place is None else place, []).append(row.offset)
         after = batch.after
         return Step(
             next_position=after.end,
@@ -186,12 +188,25 @@ class ReleaseWork(Work):
             data=batch,
         )
 
-    def _decision(self, record: Source) -> Held | None:
-        try:
-            return form.decision(record)
-        except HeldError as error:
-            self.indexing.damaged(1, record.offset + 1, str(error))
-            return None
+    async def _some(self, batch: Batch) -> tuple[Batch, dict[int, Source]]:
+        """As much of a batch as is moved at once, with the records; one at least."""
+        found: dict[int, Source] = {}
+        rows, size, number = batch.rows, 0, 0
+        while number < len(rows):
+            count = min(LOOK_RECORDS, max(1, (STEP_BYTES - size) // self._usual_bytes))
+            looked = rows[number : number + count]
+            records = await self._read([row.offset for row in looked])
+            read = sum(record.size for record in records.values())
+            self._usual_bytes = max(1, read // len(looked))
+            for row in looked:
+                record = records.get(row.offset)
+                if record is not None:
+                    size += record.size
+                    if size > STEP_BYTES and number:
+                        return batch.first(number), found
+                    found[row.offset] = record
+                number += 1
+        return batch, found
 
     async def planned(self, step: Step, plan: Plan) -> None:
         """The batch is released."""
@@ -208,12 +223,16 @@ class ReleaseWork(Work):
     # -- moving
 
     async def read(self, source: Place | None, offsets: Sequence[int]) -> Records:
-        """Held records, as the codec has them in which they came."""
-        found = await self._reader.pick(offsets)
-        for offset, record in found.items():
-            decided = self._decision(record)
-            if decided is not None and decided.codec != record.codec:
-                found[offset] = record._replace(codec=decided.codec)
+        """Held records, as the codec has them in which they came; what is none is left out."""
+        return await self._read(offsets)
+
+    async def _read(self, offsets: Sequence[int]) -> dict[int, Source]:
+        found: dict[int, Source] = {}
+        for offset, record in (await self._reader.pick(offsets)).items():
+            try:
+                found[offset] = record._replace(codec=form.decision(record).codec)
+            except HeldError as error:
+                log.error("%s: a record that is held is none: %s", self.label, error)
         return found
 
     def suffix(self, move: Move, index: int, record: Source) -> bytes:
@@ -226,9 +245,9 @@ class ReleaseWork(Work):
         offsets: dict[Place, list[int]] = {}
         for offset in (each for each in move.offsets if each in refused):
             record = records.get(offset)
-            held = None if record is None else self._decision(record)
-            if held is None:
+            if record is None:
                 continue
+            held = form.decision(record)
             try:
                 place = await self._destinations.make(held, but_not=move.target)
             except KafkaError as error:

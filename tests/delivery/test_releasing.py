@@ -14,15 +14,20 @@ from pykbroker.catalog.retrying import REPLAY_TOPIC
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.delivery import releasing
 from pykbroker.delivery.alarm import RECHECK_S, Alarm
+from pykbroker.delivery.destinations import Destinations
 from pykbroker.delivery.held import Held, Kind, batches, suffix
-from pykbroker.forwarding.copying import sources
+from pykbroker.delivery.index import MemoryIndex
+from pykbroker.delivery.schedule import Row
+from pykbroker.forwarding.copying import Source, sources
+from pykbroker.forwarding.machine import Lane
 from pykbroker.forwarding.plan import Plan
+from pykbroker.forwarding.reading import SourceReader
 from pykbroker.forwarding.work import Step
 from pykbroker.partitions.partition import Partition
 from pykbroker.records.batch import read_header
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.decode import payload_of
-from tests.delivery.flow_world import Life, StillClock, World, settled
+from tests.delivery.flow_world import Life, StillClock, World, place, settled
 
 RETRY = "orders.billing.retry"
 
@@ -254,3 +259,72 @@ async def test_a_clock_that_is_set_forward_is_noticed_soon(
         with trio.fail_after(2 * RECHECK_S):
             await rung.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_wrong_due_time_in_the_index_releases_nothing_early(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = world.index
+    assert isinstance(index, MemoryIndex)
+    async with world.running() as life:
+        held = await retries(life)
+        now_ms = life.clock.time_ms()
+        hold(held, Held(now_ms + 50_000), Held(now_ms + 60_000))
+        await settled()
+    index.rows[place(held)] = {Row(now_ms + 5, 0), Row(now_ms + 70_000, 1)}
+    async with world.running() as life:
+        await life.advance(5)
+        assert life.values(RETRY) == []
+        assert "index is wrong" in caplog.text
+        await life.advance(50_000)
+        assert len(life.values(RETRY)) == 1
+        await life.advance(10_000)
+        assert len(life.values(RETRY)) == 2
+
+
+@pytest.mark.parametrize("value", [{}, {releasing.RELEASED: b"\x63"}])
+async def test_what_waits_is_not_taken_for_released_when_that_is_not_known(
+    world: World, value: dict[bytes, bytes]
+) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        now_ms = life.clock.time_ms()
+        hold(held, Held(now_ms + 50_000), Held(now_ms + 5))
+        await life.advance(10)
+        assert len(life.values(RETRY)) == 1
+        await life.flows.tidy()
+    async with world.running() as life:
+        lane = life.forwarding.engine.lane(place(held))
+        assert lane is not None
+        assert lane.value.position == 2
+        work = releasing.ReleaseWork(
+            life.held(RETRY), Destinations(held.topic, life.catalog, life.topics, lambda: 0.0), world.index,
+            world.clock, 1 << 20, label="retry",
+        )  # fmt: skip
+        await work.resumed(Lane(lane.value, extras=value), lane.value)
+        assert not work.durable.covers(Row(now_ms + 50_000, 0))
+        world.clock.now_ms += 50_000
+        step = await work.step(lane.value.position)
+        assert step is not None
+        assert [route.offsets for route in step.routes] == [(0,)]
+
+
+async def test_large_records_are_not_all_read_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releasing, "STEP_BYTES", 100_000)
+    read: list[int] = []
+    pick = SourceReader.pick
+
+    async def counted(self: SourceReader, offsets: Sequence[int]) -> dict[int, Source]:
+        found = await pick(self, offsets)
+        read.append(sum(record.size for record in found.values()))
+        return found
+
+    monkeypatch.setattr(SourceReader, "pick", counted)
+    async with world.running() as life:
+        held = await retries(life)
+        due = life.clock.time_ms() + 10
+        for _ in range(30):
+            hold(held, *[Held(due)] * 10, value=bytes(20_000))
+        await life.advance(20)
+        assert len(life.values(RETRY)) == 300
+    assert max(read) < 200_000
