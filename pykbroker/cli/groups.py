@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import click
 
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
+from pykbroker.cli._dead_letters import roles
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._failures import Failures, failures, with_failures
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
@@ -44,18 +45,25 @@ def list_(bootstrap: str, form: str) -> None:
 @bootstrap_option
 @format_option
 def describe(group: str, members: bool, bootstrap: str, form: str) -> None:
-    """Show what GROUP has committed and how far it lags behind, partition by partition."""
+    """Show what GROUP has committed and how far it lags behind, partition by partition, and its failures."""
 
-    async def story(client: Client) -> tuple[DescribedGroup, list[Row], list[str]]:
+    async def story(client: Client) -> tuple[DescribedGroup, list[Row], list[str], list[Failures]]:
         found = await _described(client, group)
         offsets = await _offsets(client, group)
         read = {str(row["topic"]) for row in offsets}.union(*map(_assigned, found.members))
-        return found, _members(found) if members else offsets, await _own_dead_letters(client, group, read)
+        its = {topic: role for topic, role in (await roles(client)).items() if role.group == group}
+        own = [topic for topic, role in sorted(its.items()) if topic in read and role.kind == "dlq"]
+        if members:
+            return found, _members(found), own, []
+        return found, offsets, own, await failures(client, its)
 
-    found, rows, own = ask(bootstrap, story)
+    found, rows, own, failed = ask(bootstrap, story)
     if form == "table":
         click.echo(f"group {group}: {found.group_state}, {len(found.members)} members\n")
-    show(rows, form)
+    show(with_failures(rows, failed) if form == "json" else rows, form)
+    if form == "table":
+        for each in failed:
+            click.echo(f"\n{each}")
     for topic in own:
         mark = click.style("warning:", fg="yellow", bold=True)
         click.echo(f"{mark} {group} reads {topic}, its own dead-letter topic", err=True)
@@ -82,20 +90,6 @@ def _assigned(member: DescribedGroupMember) -> frozenset[str]:
     from pykbroker.groups.subscription import assigned_topics
 
     return assigned_topics(member.member_assignment) or frozenset()
-
-
-async def _own_dead_letters(client: Client, group: str, topics: Collection[str]) -> list[str]:
-    """Those of ``topics`` to which the broker gives what this group could not process."""
-    from pykbroker.catalog.retrying import ROLE, Role, RoleKind
-    from pykbroker.client.calls import settings_of_topics
-
-    found = await settings_of_topics(client, sorted(topics), [ROLE])
-    roles = {topic: Role.parse(has.get(ROLE, "")) for topic, has in found.items()}
-    return [
-        topic
-        for topic, role in roles.items()
-        if role is not None and (role.kind, role.group) == (RoleKind.DEAD_LETTER, group)
-    ]
 
 
 def _members(found: DescribedGroup) -> list[Row]:

@@ -9,6 +9,7 @@ import click
 
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._waiting import Waiting, fields, waiting_records
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
@@ -41,12 +42,18 @@ def list_(bootstrap: str, form: str, internal: bool) -> None:
 @bootstrap_option
 @format_option
 def describe(topic: str, bootstrap: str, form: str) -> None:
-    """Show each partition of TOPIC: who leads it, and which offsets it has."""
+    """Show each partition of TOPIC: who leads it, which offsets it has, and what waits to get into it."""
 
-    async def story(client: Client) -> list[Row]:
-        return await _describe(client, topic)
+    async def story(client: Client) -> tuple[list[Row], Waiting | None]:
+        rows = await _describe(client, topic)
+        return rows, (await waiting_records(client, [topic])).get(topic)
 
-    show(ask(bootstrap, story), form)
+    rows, waiting = ask(bootstrap, story)
+    if waiting is not None and form == "json":
+        rows = [{**row, **fields(waiting.of(int(str(row["partition"]))))} for row in rows]
+    show(rows, form)
+    if waiting is not None and form == "table":
+        click.echo(f"\nwaiting: {waiting}")
 
 
 async def _describe(client: Client, topic: str) -> list[Row]:
