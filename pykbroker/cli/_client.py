@@ -12,6 +12,7 @@ from pykbroker.cli._errors import Failed
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
+    from pykbroker.errors import KafkaError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,9 +55,17 @@ def ask(bootstrap: str, story: Callable[[Client], Awaitable[T]]) -> T:
             str(error), f"Is a broker running there? `pykbroker serve` starts one; -b says where: {bootstrap}"
         ) from error
     except KafkaError as error:
-        raise Failed(f"{error} ({error.code.name})") from error
+        raise _refused(error) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _refused(error: KafkaError) -> Failed:
+    code = error.code.name
+    said = code if error.message in (None, code) else f"{error} ({code})"
+    if code == "UNKNOWN_TOPIC_OR_PARTITION":
+        return Failed(f"there is no such topic: {said}", "`pykbroker topics list` shows the topics there are")
+    return Failed(said)
 
 
 def show(rows: Sequence[Row], form: str) -> None:

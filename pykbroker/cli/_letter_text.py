@@ -101,7 +101,8 @@ def _json_bytes(name: str, data: bytes | None) -> dict[str, str | None]:
 
 def in_full(letter: Letter, now_ms: int, *, settled: bool) -> str:
     """Everything about one letter, for reading."""
-    failed = "" if letter.attempts is None else f"{letter.attempts} times"
+    times = "once" if letter.attempts == 1 else f"{letter.attempts} times"
+    failed = "" if letter.attempts is None else times
     lines = [
         ("failed", failed + (f" in group {letter.group}" if letter.group else "")),
         ("reason", letter.reason),

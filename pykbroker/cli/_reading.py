@@ -28,6 +28,8 @@ async def list_topics(client: Client, wanted: Filter, form: str) -> None:
             count = sum(each.waiting for each in found.partitions)
             if wanted.reads_letters:
                 count = (await _dead_letters.choose(client, found, wanted, (), now_ms())).count
+                if not count:
+                    continue  # one that has nothing of what is looked for is no find
             newest = await _dead_letters.newest(client, found)
             row: dict[str, object] = {"topic": topic, "origin": role.origin, "group": role.group}
             row |= {"letters": count, "settled": sum(each.done for each in found.partitions)}
@@ -38,7 +40,9 @@ async def list_topics(client: Client, wanted: Filter, form: str) -> None:
             yield row
 
     if not await _letter_text.stream(rows(), form, _echo) and form == "table":
-        click.echo("no dead-letter topics" + ("" if wanted.group is None else f" of group {wanted.group}"))
+        having = " with letters that match" if wanted.reads_letters else ""
+        of = "" if wanted.group is None else f" of group {wanted.group}"
+        click.echo(f"no dead-letter topics{of}{having}")
 
 
 async def list_letters(
@@ -64,11 +68,12 @@ async def list_letters(
         click.echo(nothing(found, wanted, settled))
 
 
-def nothing(found: DeadLetters, wanted: Filter, settled: bool) -> str:
-    """What a command says when no letter is meant."""
+def nothing(found: DeadLetters, wanted: Filter, settled: bool, *, named: bool = False) -> str:
+    """What a command says when no letter is meant; ``named``: single ones were named."""
     if settled:
         return f"no settled letters in {found.topic}"
-    matching = "" if wanted.is_empty else " that match"
+    matching = " among those named" if named else ""
+    matching += "" if wanted.is_empty else " that match"
     done = sum(each.done for each in found.partitions)
     hidden = f" ({done} were replayed or purged: `list --settled` shows them)" if done else ""
     return f"no letters in {found.topic}{matching}{hidden}"

@@ -6,14 +6,16 @@ again.  They leave piece by piece, so that whoever interrupts has settled only w
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from pykbroker.cli import _dead_letters, _reading
-from pykbroker.cli._dead_letters import Chosen, roles, settings
+from pykbroker.cli._dead_letters import Chosen, DeadLetters, roles, settings
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._letters import Filter, Piece, Place, pieces
 from pykbroker.cli._progress import CountProgress
@@ -80,10 +82,15 @@ async def settle_named(
     found: list[Chosen] = []
     for topic, places in _by_topic(letters).items():
         has = await _dead_letters.dead_letters(client, topic)
+        if has.role is not None and has.role.kind == "retry":
+            raise Failed(
+                f"{topic} is the retry topic of group {has.role.group}, it has no dead letters",
+                f"`pykbroker dlq list --group {shlex.quote(has.role.group)}` shows where they are",
+            )
         chosen = await _dead_letters.choose(client, has, wanted, places, _reading.now_ms())
         if not chosen.count:
-            named = "" if not places else " among those named"
-            click.echo(f"nothing to {order.action}: {_reading.nothing(has, wanted, settled=False)}{named}")
+            said = _reading.nothing(has, wanted, settled=False, named=bool(places))
+            click.echo(f"nothing to {order.action}: {said}")
             continue
         if chosen.homeless and order.action == "replay" and order.to is None:
             raise Failed(
@@ -111,6 +118,8 @@ async def purge_all(client: Client, topics: Sequence[str], yes: bool) -> None:
     from pykbroker.client.calls import delete_records
 
     found = [await _dead_letters.dead_letters(client, topic) for topic in topics]
+    for each in found:
+        await _check_only_letters(client, each)
     partitions = [(each.topic, partition) for each in found for partition in each.partitions]
     count = sum(partition.end - partition.start for _, partition in partitions)
     names = ", ".join(topics)
@@ -123,6 +132,19 @@ async def purge_all(client: Client, topics: Sequence[str], yes: bool) -> None:
         if partition.end > partition.start:
             await delete_records(client, topic, partition.index, partition.end)
     click.echo(f"purged all {_letters(count)} of {names}")
+
+
+async def _check_only_letters(client: Client, found: DeadLetters) -> None:
+    """Raise :class:`Failed` where something else would be deleted: a name is mistyped easily."""
+    if found.role is not None and found.role.kind == "dlq":
+        return
+    async with aclosing(_dead_letters.letters(client, found)) as read:
+        async for letter in read:
+            if letter.group is None or found.role is not None:
+                raise Failed(
+                    f"{letter.name} is no dead letter, nothing is deleted in {found.topic}",
+                    "`pykbroker dlq list` shows the dead-letter topics there are",
+                )
 
 
 def _by_topic(letters: Sequence[str]) -> dict[str, list[Place]]:
@@ -196,25 +218,30 @@ async def _refused(client: Client, chosen: Chosen, order: Order, tally: Tally) -
     """Why the broker may have refused: an answer to a commit has room for a code only."""
     topic = chosen.found.topic
     done = f" ({tally.done} of {tally.total} letters were done before)" if tally.done else ""
+    why = await _why(client, topic, chosen.found.role, order)
+    first = "" if why else "The broker's log says why. "
     return Failed(
-        f"the broker refuses to {order.action} letters of {topic}{done}: "
-        f"{await _why(client, topic, chosen.found.role, order)}",
-        "The broker's log has the reason. Then repeat the command: nothing is done twice.",
+        f"the broker refuses to {order.action} letters of {topic}{done}" + (f": {why}" if why else ""),
+        f"{first}Repeat the command when that is put right: nothing is done twice.",
     )
 
 
 async def _why(client: Client, topic: str, role: Role | None, order: Order) -> str:
+    """Why the broker may have refused; "" where only its log can tell."""
     to = order.to or (role.origin if role else None)
     if order.action == "purge" or to is None:
-        return "INVALID_REQUEST"
+        return ""
     if to == topic:
         return f"{to} is the dead-letter topic itself, say another topic with --to"
-    there = {each.name for each in (await client.metadata()).topics}
+    there = {each.name: each.is_internal for each in (await client.metadata()).topics}
     if to not in there:
         return f"there is no topic {to}: create it, or say another one with --to"
+    if there[to]:
+        return f"{to} belongs to the broker, say another topic with --to"
     has = (await roles(client)).get(to)
     if has is not None:
-        return f"{to} is the {has.kind} topic of group {has.group}, say another topic with --to"
+        kind = "dead-letter" if has.kind == "dlq" else "retry"
+        return f"{to} is the {kind} topic of group {has.group}, say another topic with --to"
     if (await settings(client, [to], EXCHANGE)).get(to, {}).get(EXCHANGE):
         return f"{to} is an exchange that leads back into {topic}, say another topic with --to"
-    return "INVALID_REQUEST"
+    return ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from pykbroker.cli._errors import Failed
 from pykbroker.config import BrokerConfig, GroupConfig, Setting, TopicConfig, markdown, settings_of
 
 TABLES = {"broker": BrokerConfig, "topic": TopicConfig, "group": GroupConfig}
@@ -30,6 +31,11 @@ def command(words: tuple[str, ...], of: str | None, form: str) -> None:
         for kind, cls in TABLES.items()
         if of in (None, kind)
     }
+    if form == "table" and not any(tables.values()):
+        raise Failed(
+            f"no setting{'' if of is None else f' of a {of}'} has {' and '.join(words)} in its name",
+            "`pykbroker settings` lists them all",
+        )
     click.echo(FORMATS[form](tables).rstrip())
 
 

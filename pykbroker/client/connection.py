@@ -7,6 +7,7 @@ A call that is cancelled while its answer is due closes the connection: nobody c
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from struct import Struct as Packer
 from typing import Self, TypeVar
@@ -50,7 +51,20 @@ async def connect(
                 raise
             return connection
     except (OSError, trio.TooSlowError) as error:
-        raise ConnectionLost(f"cannot connect to {host}:{port}: {error!r}") from error
+        raise ConnectionLost(f"cannot connect to {host}:{port}: {_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """In the words of the operating system."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error.__cause__, OSError):
+        error = error.__cause__  # one address failed
+    elif isinstance(error.__cause__, BaseExceptionGroup):
+        return ", ".join(dict.fromkeys(_why(each) for each in error.__cause__.exceptions))
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)
+    return str(error) or type(error).__name__
 
 
 class BrokerConnection(trio.abc.AsyncResource):

@@ -83,3 +83,9 @@ def test_groups(pykbroker: BrokerThread) -> None:
         shown = run(pykbroker, "groups", "describe", "billing", "--members")
         assert "group billing: Stable, 1 members" in shown
         assert "someone" in shown
+
+
+def test_a_word_that_no_setting_has() -> None:
+    failure = invoke("127.0.0.1:1", "settings", "retries", "--of", "group").exception
+    assert isinstance(failure, Failed)
+    assert str(failure) == "no setting of a group has retries in its name"

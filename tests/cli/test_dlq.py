@@ -215,3 +215,30 @@ def test_thousands_of_letters_are_listed_as_they_come(shell: Shell, pykbroker: B
     assert lines[-1].split()[0] == "letters/1/2999"
     rows = json.loads(shell("dlq", "list", "letters", "--format", "json"))
     assert [row["offset"] for row in rows if row["partition"] == 1] == list(range(3000))
+
+
+def test_purging_all_deletes_nothing_but_letters(shell: Shell, pykbroker: BrokerThread) -> None:
+    shell("topics", "create", "orders")
+    send(pykbroker, "orders", [(b"k", b"v", [])])
+    said = shell.refused("dlq", "purge", "orders", "letters", "--all", "--yes")
+    assert "orders/0/0 is no dead letter" in said
+    assert shell("dlq", "list", "letters").count("letters/0/") == 3
+
+
+def test_a_topic_with_nothing_that_matches_is_left_out(shell: Shell) -> None:
+    shell("topics", "create", "jobs", "-c", "pykbroker.retry.policy=fixed")
+    shell("topics", "create", "jobs.g.dlq")
+    assert "jobs.g.dlq" in shell("dlq", "list")
+    assert shell("dlq", "list", "--reason", "x") == "no dead-letter topics with letters that match\n"
+
+
+def test_a_retry_topic_has_no_letters(shell: Shell) -> None:
+    shell("topics", "create", "jobs", "-c", "pykbroker.retry.policy=fixed")
+    shell("topics", "create", "jobs.g.retry")
+    assert "jobs.g.retry is the retry topic of group g" in shell.refused("dlq", "replay", "jobs.g.retry")
+    assert "the dead-letter topic of group g" in shell.refused(
+        "dlq", "replay", "letters", "--to", "jobs.g.dlq", "--yes"
+    )
+    assert "belongs to the broker" in shell.refused(
+        "dlq", "replay", "letters", "--to", "__consumer_offsets", "--yes"
+    )
