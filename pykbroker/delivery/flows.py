@@ -352,14 +352,23 @@ class Flows:
             if role is None or role.text in self._catalog.retrying.by_role:
                 continue
             flow_id = flow_id_of(name)
-            parts = [flow for flow in self._flows.values() if flow.flow == name]
-            if flow_id is None or not all(flow.is_empty(self._engine) for flow in parts):
+            if flow_id is None or not self._is_empty(flow_id, len(topic.partitions)):
                 continue
             try:
                 if await self._topics.drop_flow(flow_id):
                     log.info("an empty flow without a retry topic is deleted: role=%s", role.text)
             except KafkaError as error:
                 log.warning("an empty flow is not deleted yet: role=%s: %s", role.text, error)
+
+    def _is_empty(self, flow_id: bytes, partitions: int) -> bool:
+        """Whether nothing is in a flow.  Logs that were never used are not open; nobody knows what is in
+        those that could not be opened."""
+        logs = (delayed_name(flow_id), held_name(flow_id))
+        if any(self._partitions.is_offline(name, number) for name in logs for number in range(partitions)):
+            return False
+        return all(
+            flow.is_empty(self._engine) for flow in tuple(self._flows.values()) if flow.flow == logs[1]
+        )
 
 
 def _is_closed(flow: FlowPartition) -> bool:

@@ -81,6 +81,10 @@ class Partitions:
         """The partition, if it is open: it is not made."""
         return self._open.get((topic, index))
 
+    def is_offline(self, topic: str, index: int) -> bool:
+        """Whether there is a log of the partition that could not be opened."""
+        return (topic, index) in self._offline
+
     def get_by_id(self, topic_id: bytes, index: int) -> Partition:
         """As :meth:`get`; UNKNOWN_TOPIC_ID for an id that the catalog does not have."""
         name = self._image.names_by_id.get(topic_id)

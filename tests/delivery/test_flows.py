@@ -21,6 +21,7 @@ from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
 from pykbroker.log.errors import StorageError
+from pykbroker.log.log import Log
 from pykbroker.records.compression import Codec
 from tests.delivery.flow_world import Life, World, role, settled
 
@@ -376,6 +377,32 @@ async def test_a_held_log_that_lost_its_end_is_filled_again(world: World) -> Non
         assert life.held("later").log_end_offset == 5
         await life.advance(1000)
         assert life.values("later") == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_flow_whose_logs_cannot_be_opened_is_not_deleted_for_being_empty(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as life:
+        await retries(life)
+        life.produce(RETRY, b"a", headers=trusted(0))
+        await settled()
+        delayed, held = life.delayed(RETRY), life.held(RETRY)
+    await world.delete(RETRY)
+    open_log = Log.open
+
+    def fails(directory: Path, *rest: object, **more: object) -> Log:
+        if directory.name in (delayed.label, held.label):
+            raise StorageError("no such device")
+        return open_log(directory, *rest, **more)  # type: ignore[arg-type]  # passed on
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "open", fails)
+        async with world.running() as life:
+            await life.flows.rest()
+            await settled()
+    async with world.running() as life:
+        await life.advance(60_000)
+        assert life.values(RETRY) == [b"a"]
 
 
 async def test_what_a_power_cut_took_after_it_was_released_comes_twice_rather_than_not(world: World) -> None:
