@@ -263,6 +263,19 @@ def reaching(image: Image, name: str) -> set[str]:
     return found
 
 
+def reached(image: Image, name: str) -> set[str]:
+    """All topics and exchanges to which a record of the exchange ``name`` may get, by what is in force;
+    none where that is no exchange."""
+    found, todo = set[str](), [name]
+    while todo:
+        exchange = image.exchange(todo.pop())
+        if exchange is not None and exchange.kind is not None:
+            more = exchange.current.targets - found
+            found |= more
+            todo += more
+    return found
+
+
 def described_overrides(image: Image, topic: Topic) -> Mapping[str, str]:
     """The topic's own settings as clients are shown them: with its bindings, if it is an exchange."""
     exchange = image.exchange(topic.name)

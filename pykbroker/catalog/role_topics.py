@@ -12,6 +12,7 @@ from typing import Final
 from pykbroker.catalog import names, placement
 from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, DeleteTopic, SetTopicConfig
 from pykbroker.catalog.draft import Draft
+from pykbroker.catalog.exchanges import reached
 from pykbroker.catalog.image import Image, Topic, new_topic_id
 from pykbroker.catalog.retry_rules import RetryRules
 from pykbroker.catalog.retrying import (
@@ -169,9 +170,21 @@ def check_target(image: Image, broker: BrokerConfig, name: str, origin: str, set
         why = f"{name}, which is a retry topic: its dead letters would be retried"
     elif topic is not None and TopicConfig.from_overrides(broker, topic.overrides).compacted:
         why = f"{name}, which is compacted: letters of one key would replace each other"
+    elif back := leads_back(image, name, origin):
+        why = f"{name}, an exchange that leads to {back}: they would fail again, for ever"
     else:
         return
     raise KafkaError(ErrorCode.INVALID_CONFIG, f"{setting}: dead letters cannot go to {why}")
+
+
+def leads_back(image: Image, name: str, origin: str) -> str | None:
+    """Where dead letters of ``origin`` would fail again, if ``name`` is an exchange that leads there: to the
+    origin, or to a retry topic."""
+    for each in reached(image, name):
+        role = role_of(image.topics[each]) if each in image.topics else None
+        if each == origin or (role is not None and role.kind is RoleKind.RETRY):
+            return each
+    return None
 
 
 def check_dead_letters(

@@ -22,6 +22,7 @@ from pykbroker.catalog.retrying import (
     retry_settings,
     role_of,
 )
+from pykbroker.catalog.role_topics import leads_back
 from pykbroker.delivery.held import Held, Kind
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
@@ -87,12 +88,19 @@ class Destinations:
         image = self._catalog.image
         if held.kind != Kind.FACE:
             topic = image.topics.get(held.name)
-            return None if topic is None or topic.internal else topic
+            return None if topic is None or topic.internal or self._leads_back(held) else topic
         role = self.role
         if role is None:
             flow_id = flow_id_of(self._held_topic)
             return None if flow_id is None else image.topic_by_id(flow_id)
         return self._catalog.retrying.by_role.get(role.text)
+
+    def _leads_back(self, held: Held) -> bool:
+        """Whether a dead letter would fail again: bindings may have been made since it was decided."""
+        role = self.role
+        if held.kind != Kind.NAMED or role is None:
+            return False
+        return leads_back(self._catalog.image, held.name, role.origin) is not None
 
     def _place(self, topic: Topic, held: Held) -> Place | None:
         """The partition of ``topic``, or of the log in front of it."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pykbroker.catalog.exchanges import reached
 from pykbroker.catalog.retrying import RoleKind, role_of
 from pykbroker.delivery import headers, held
 from pykbroker.delivery.nacks import Purge, Ranges, Replay
@@ -23,7 +24,7 @@ from pykbroker.forwarding.copying import Source
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
-    from pykbroker.catalog.image import Image, Topic
+    from pykbroker.catalog.image import Topic
 
 SETTLED: Final = "pykbroker.dead.letter.settled"
 """The read-only setting of a topic, described only to those who name it."""
@@ -98,7 +99,7 @@ def why_not_to(catalog: Catalog, topic: Topic, to: str) -> str | None:
         return f"{to} belongs to the broker"
     if (role := role_of(target)) is not None:
         return f"{to} is the {role.kind} topic of a group"
-    if is_exchange(catalog, target) and _leads(catalog.image, to, topic.name):
+    if topic.name in reached(catalog.image, to):
         return f"the exchange {to} routes into {topic.name}"
     return None
 
@@ -107,20 +108,6 @@ def is_exchange(catalog: Catalog, topic: Topic) -> bool:
     """Whether the topic routes what is produced to it."""
     exchange = catalog.image.exchange(topic.name)
     return exchange is not None and exchange.kind is not None
-
-
-def _leads(image: Image, begin: str, end: str) -> bool:
-    """Whether something produced to the exchange ``begin`` may get to the topic ``end``."""
-    seen, left = {begin}, [begin]
-    while left:
-        exchange = image.exchange(left.pop())
-        if exchange is None or exchange.kind is None:
-            continue
-        if end in exchange.current.targets:
-            return True
-        left += exchange.current.targets - seen
-        seen |= exchange.current.targets
-    return False
 
 
 # Going back

@@ -151,6 +151,37 @@ def test_dead_letters_are_routed_by_reason_where_their_topic_is_an_exchange() ->
         assert [each.value for each in failures.eventually("others", 1)] == [b"1"]
 
 
+def test_a_dead_letter_exchange_that_leads_back_makes_no_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is bound to it, and when: directly, by another exchange, to the retry topic or the origin."""
+
+    def exchange(*targets: str) -> dict[str, str]:
+        bindings = json.dumps([{"to": target} for target in targets])
+        return {"pykbroker.exchange.type": "fanout", "pykbroker.exchange.bindings": bindings}
+
+    with failing() as failures:
+        failures.policy("orders", retry_max_attempts="0", dead_letter_topic="letters")
+        failures.put("orders", b"0", b"1", b"2")
+        assert failures.create("seen") == 0
+        assert failures.ask_for(RETRY) == 0
+        failures.delete("letters")
+        assert failures.create("between", exchange()) == 0
+        assert failures.create("letters", exchange("seen", "between")) == 0
+        for number, back in enumerate((RETRY, "orders")):
+            bindings = exchange(back)["pykbroker.exchange.bindings"]
+            assert failures.alter("between", pykbroker_exchange_bindings=bindings).error_code == 0
+            assert failures.nack("billing", "orders", number) == 0
+            failures.decided(number + 1)
+            failures.only("seen", number)
+            refused = failures.alter("orders", pykbroker_dead_letter_topic="between")
+            assert refused.error_code == ErrorCode.INVALID_CONFIG
+            assert back in (refused.error_message or "")
+            assert failures.alter("between", pykbroker_exchange_bindings="[]").error_code == 0
+            failures.eventually("seen", 1 + number)
+        assert "an exchange that leads to" in caplog.text
+        failures.only("orders", 3)
+        failures.only(RETRY, 0)
+
+
 def test_copies_of_an_exchange_wait_where_what_is_produced_waits() -> None:
     """In a topic that delays, and as a failure in a retry topic."""
     delayed = {"pykbroker.delay.enable": "true", "pykbroker.delay.ms": "60000", "retention.ms": "-1"}
