@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TOLD = 1000
+"""Groups and topics of which it is remembered what was said."""
 
 _FOR_GOOD = frozenset(
     {
@@ -73,6 +75,7 @@ class CommitChecks:
     def __init__(self, catalog: Catalog, topics: DeliveryTopics) -> None:
         self._catalog = catalog
         self._topics = topics
+        self._told: set[tuple[str, str]] = set()
 
     async def check(self, group: str, topic: Topic, partition: int, offset: int, metadata: str) -> ErrorCode:
         """INVALID_REQUEST where the commit of ``offset`` asks for what cannot be, which is logged; the other
@@ -115,12 +118,18 @@ class CommitChecks:
         return ErrorCode.INVALID_REQUEST
 
     async def _why_not_nacked(self, group: str, topic: Topic, offset: int, nack: Nack) -> str | None:
-        if not nack.ranges or meaning(self._catalog, topic, group) is not Meaning.FAILURES:
+        meant = meaning(self._catalog, topic, group)
+        if meant is Meaning.NOTHING:
+            self._without_policy(group, topic.name)
+        if not nack.ranges or meant is not Meaning.FAILURES:
             return None
         last = nack.ranges[-1][1]
         if last >= offset:
             beyond = tuple((max(first, offset), last) for first, last in nack.ranges if last >= offset)
-            return f"offset {offset} is committed, and these are not read then: {shown(beyond)}"
+            return (
+                f"only what lies below the committed offset can be nacked: committed={offset} "
+                f"nacked={shown(beyond)}; commit the offset behind the record, that is its own plus 1"
+            )
         try:
             role = role_of(topic)
             if role is None:
@@ -132,3 +141,15 @@ class CommitChecks:
                 raise
             return f"there is nowhere to retry: {error}"
         return None
+
+    def _without_policy(self, group: str, topic: str) -> None:
+        """Say once what the group will wait for in vain."""
+        if (group, topic) in self._told:
+            return
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        self._told.add((group, topic))
+        log.warning(
+            "nacks do nothing, the commits are applied: group=%s topic=%s: no policy holds there, set "
+            "pykbroker.retry.policy on the topic or the group", group, topic,
+        )  # fmt: skip

@@ -8,8 +8,8 @@ A commit asks by metadata that is a JSON object with one of three keys::
 
 Numbers are offsets, pairs are ranges with both ends.  Nacks are those of ordinary groups, the others those
 of :data:`~pykbroker.catalog.retrying.DLQ_GROUP`.  Everything else is metadata as Kafka has it, and says
-nothing here; the same goes for an object that has a key and a wrong shape, but the log says so.  NULs at
-the end are left out.
+nothing here; the same goes for an object that has a key and a wrong shape, or is no JSON, but the log says
+so.  NULs at the end are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Ranges = tuple[Range, ...]
 MAX_OFFSET: Final = 2**63 - 1
 
 _KEYS: Final = ("nack", "replay", "purge")
-_QUOTED: Final = tuple(f'"{key}"' for key in _KEYS)
+_QUOTED: Final = tuple(f"{quote}{key}{quote}" for key in _KEYS for quote in "\"'")
+"""In single quotes, as Python writes a dict, it is no JSON; somebody meant it, and is told."""
 
 
 class Nack(NamedTuple):
@@ -58,7 +59,7 @@ Asked = Nack | Replay | Purge
 
 
 class WrongShape(ValueError):
-    """An object that has one of the keys, and does not say what it should."""
+    """Text that has one of the keys, and does not say what it should."""
 
 
 def may_ask(metadata: str) -> bool:
@@ -75,8 +76,8 @@ def parse(metadata: str) -> Asked | None:
     try:
         # confluent-kafka sends the NUL behind its C string too.
         found = json.loads(metadata.rstrip("\0"))
-    except (ValueError, RecursionError):
-        return None
+    except (ValueError, RecursionError) as error:
+        raise WrongShape(f"it is no JSON: {error}") from error
     if not isinstance(found, dict):
         return None
     keys = [key for key in _KEYS if key in found]

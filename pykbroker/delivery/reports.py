@@ -113,7 +113,10 @@ class Reports:
         if len(self._ignored) >= REMEMBERED:
             self._ignored.clear()
         self._ignored.add((group, topic.topic_id))
-        log.warning("nacks do not count here, the commits are applied: group=%s topic=%s", group, topic.name)
+        log.warning(
+            "nacks do not count here, the commits are applied: group=%s topic=%s: it is a dead-letter topic, "
+            "another group's retry topic, or the broker's own", group, topic.name,
+        )  # fmt: skip
 
     def stuck(self, order: Order, error: KafkaError) -> None:
         """An order cannot be carried out now."""

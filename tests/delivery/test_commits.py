@@ -42,3 +42,42 @@ async def test_topics_that_cannot_be_made(
     assert await checks.check("billing", topic, 0, 1, '{"nack": [0]}') == answer
     assert "not this time" in caplog.text
     assert await checks.check("billing", topic, 0, 1, "") == ErrorCode.NONE
+
+
+async def nobody() -> list[str]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("offset", "metadata", "answer", "said"),
+    [
+        (5, '{"nack": [5]}', ErrorCode.INVALID_REQUEST, "committed=5 nacked=5; commit the offset behind"),
+        (6, "{'nack': [5]}", ErrorCode.NONE, "it is no JSON"),
+        (6, '{"nack": [5', ErrorCode.NONE, "it is no JSON"),
+    ],
+)
+async def test_the_log_says_what_was_meant(
+    offset: int, metadata: str, answer: ErrorCode, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = MemoryCatalog(BrokerConfig.load())
+    admin = TopicAdmin(catalog)
+    await admin.create(
+        [NewTopic(name="orders", partitions=1, overrides=[("pykbroker.retry.policy", "fixed")])]
+    )
+    checks = CommitChecks(catalog, DeliveryTopics(catalog, admin, nobody))
+    topic = catalog.image.topics["orders"]
+    assert await checks.check("billing", topic, 0, offset, metadata) == answer
+    assert said in caplog.text
+
+
+async def test_nacks_without_a_policy_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    catalog = MemoryCatalog(BrokerConfig.load())
+    admin = TopicAdmin(catalog)
+    await admin.create([NewTopic(name="orders", partitions=1)])
+    checks = CommitChecks(catalog, DeliveryTopics(catalog, admin, nobody))
+    for offset in (1, 2):
+        metadata = f'{{"nack": [{offset - 1}]}}'
+        code = await checks.check("billing", catalog.image.topics["orders"], 0, offset, metadata)
+        assert code == ErrorCode.NONE
+    (line,) = caplog.messages
+    assert "group=billing topic=orders: no policy holds there" in line
