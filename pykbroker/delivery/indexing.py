@@ -13,9 +13,9 @@ from pykbroker.delivery import held as form
 from pykbroker.delivery.index import Index, Indexed, IndexLost, LaneView
 from pykbroker.delivery.schedule import Released, Row, Schedule
 from pykbroker.forwarding.plan import Place
-from pykbroker.forwarding.reading import READ_BYTES, bytes_of
+from pykbroker.forwarding.reading import READ_BYTES, batches_in, bytes_of
 from pykbroker.log.errors import CorruptRange
-from pykbroker.records.batch import BatchError, crc_ok, iter_headers
+from pykbroker.records.batch import BatchError, crc_ok
 from pykbroker.records.decode import payload_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Indexing:
     async def _rows(self, data: bytes, at: int, released: Released) -> list[Row]:
         rows: list[Row] = []
         started = time.perf_counter()
-        for position, header in iter_headers(data):
+        for position, header in batches_in(data, self._held):
             try:
                 if not crc_ok(data, position):
                     raise BatchError("the CRC does not match")

@@ -48,7 +48,7 @@ class Reader:
         self._partition = partition
         self._keep_provenance = keep_provenance
         self._max_decompressed = max_decompressed
-        self._next = -1
+        self._next = self._read_end = -1
         self._data = b""
         self._batches: Iterator[tuple[int, BatchHeader]] = iter(())
         self._records: Iterator[Source] = iter(())
@@ -101,7 +101,7 @@ class Reader:
         return found
 
     def _begin(self, offset: int) -> None:
-        self._next = self._batch_end = offset
+        self._next = self._batch_end = self._read_end = offset
         self._batches, self._records, self._ahead = iter(()), iter(()), None
 
     async def _peek(self, offset: int, end: int) -> Source | None:
@@ -118,7 +118,7 @@ class Reader:
 
     async def _next_batch(self, offset: int, end: int) -> bool:
         while True:
-            entry = next(self._batches, None)
+            entry = self._next_header()
             if entry is None:
                 if offset >= end or not self._read(offset, end):
                     return False
@@ -135,6 +135,20 @@ class Reader:
                 continue
             self._records = await self._opened(header, position)
             return True
+
+    def _next_header(self) -> tuple[int, BatchHeader] | None:
+        try:
+            entry = next(self._batches, None)
+            if entry is not None or self._batch_end >= self._read_end:
+                return entry
+            reason = "batches are missing"
+        except BatchError as error:
+            reason = str(error)
+        # The log does not look at what it has looked at before: it would say the same again.
+        _report(self._partition, self._read_end, reason)
+        self.lost += self._read_end - self._batch_end
+        self._batches, self._batch_end = iter(()), self._read_end
+        return None
 
     async def _opened(self, header: BatchHeader, position: int) -> Iterator[Source]:
         try:
@@ -170,6 +184,7 @@ class Reader:
             return True
         self._data = bytes_of(found.records)
         self._batches = iter_headers(self._data)
+        self._read_end = found.next_offset
         if not found.size:
             # Nothing at or behind the offset: compaction took it.
             self._batch_end = limit
@@ -216,7 +231,10 @@ class SourceReader:
                 continue
             if not read.size:
                 break
+            before = number
             number = await self._take(bytes_of(read.records), wanted, number, found)
+            if number == before:  # damaged since the log looked at it: it would say the same again
+                number += 1
             # Of what lies close behind, more is read at once.
             near = number < len(wanted) and wanted[number] < 2 * read.next_offset - read.first_offset
             size = min(2 * size, READ_BYTES) if near else SPARSE_BYTES
@@ -228,7 +246,7 @@ class SourceReader:
     async def _take(self, data: bytes, wanted: list[int], number: int, found: dict[int, Source]) -> int:
         """Of the batches in ``data``, what is wanted; the number of the first offset behind them."""
         began = time.perf_counter()
-        for position, header in iter_headers(data):
+        for position, header in batches_in(data, self._partition):
             behind = bisect_left(wanted, header.next_offset, number)
             if behind == number:
                 continue
@@ -267,6 +285,17 @@ def _report(partition: Partition, next_offset: int, reason: str) -> None:
         "records are lost to damage before they are moved: partition=%s next=%d reason=%s",
         partition.label, next_offset, reason,
     )  # fmt: skip
+
+
+def batches_in(data: bytes, partition: Partition) -> Iterator[tuple[int, BatchHeader]]:
+    """The batches in what was read of ``partition``, up to damage that its log did not notice."""
+    at = -1
+    try:
+        for position, header in iter_headers(data):
+            at = header.next_offset
+            yield position, header
+    except BatchError as error:
+        _report(partition, at, str(error))
 
 
 def bytes_of(records: bytes | FileRegion) -> bytes:

@@ -12,11 +12,11 @@ from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.events import RecordsAppended
 from pykbroker.forwarding.deciding import FinalTarget
 from pykbroker.forwarding.plan import Place
-from pykbroker.forwarding.reading import bytes_of
+from pykbroker.forwarding.reading import batches_in, bytes_of
 from pykbroker.log.errors import CorruptRange
 from pykbroker.partitions.admission import Pipeline
 from pykbroker.plugins import ComponentFault, ComponentUnavailable, Plugins
-from pykbroker.records.batch import iter_headers, read_header
+from pykbroker.records.batch import read_header
 from pykbroker.records.compression import CODEC_NAMES, Codec
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _last_sequence_in_log(partition: Partition, producer_id: int, since: int) ->
         except CorruptRange as damage:
             at = max(damage.hole.next_offset, at + 1)
             continue
-        for _, header in iter_headers(bytes_of(found.records)):
+        for _, header in batches_in(bytes_of(found.records), partition):
             if header.producer_id == producer_id and header.base_sequence >= 0:
                 last = header.last_sequence
         if found.next_offset <= at:

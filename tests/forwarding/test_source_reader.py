@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pykbroker.forwarding import reading
 from pykbroker.forwarding.copying import ROUTED_FROM, picked, sources
-from pykbroker.forwarding.reading import SourceReader
+from pykbroker.forwarding.reading import Reader, SourceReader
 from pykbroker.partitions.partition import Partition
-from pykbroker.records.batch import BatchError, Buffer, read_header
+from pykbroker.protocol.schema import FileRegion
+from pykbroker.records.batch import BatchError, Buffer, iter_headers, read_header
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.decode import payload_of
 from tests.partitions.kit import Bench
@@ -138,3 +140,29 @@ def test_picking_from_a_batch_that_is_cut_short_fails() -> None:
     batch = encode_batch([RecordData(b"k", b"v" * 100)] * 3, timestamp_ms=5)
     with pytest.raises(BatchError):
         list(picked(read_header(batch), bytes(payload_of(batch))[:150], [2]))
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_damage_that_came_after_the_log_had_looked_is_passed_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    partition = bench.topic()
+    fill(bench, partition, 9, 5)
+    original = reading.bytes_of
+
+    def damaged(records: bytes | FileRegion) -> bytes:
+        data = bytearray(original(records))
+        for position, header in list(iter_headers(data)):
+            if header.base_offset == (0 if first else 15):
+                data[position + 16] = 0xEE  # the magic
+        return bytes(data)
+
+    monkeypatch.setattr(reading, "bytes_of", damaged)
+    with trio.fail_after(5):
+        found = await SourceReader(partition, 1 << 20).pick(range(45))
+        assert len(found) == 40
+        reader = Reader(partition, 1 << 20, keep_provenance=True)
+        chunk = await reader.take(0, 45, max_records=1000, max_bytes=1 << 20)
+    assert [record.offset for record in chunk.records] == ([] if first else list(range(15)))
+    assert chunk.next_offset == 45
+    assert reader.lost == (45 if first else 30)
