@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
-from pykbroker.cli._dead_letters import roles
+from pykbroker.cli._dead_letters import dead_letters, roles
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._failures import Failures, failures, with_failures
+from pykbroker.cli._letter_text import cell
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
@@ -28,9 +29,15 @@ def list_(bootstrap: str, form: str) -> None:
     """List the groups of the cluster."""
 
     async def story(client: Client) -> list[Row]:
+        from pykbroker.errors import ErrorCode
         from pykbroker.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 
         answer = await client.send(ListGroupsRequest(), ListGroupsResponse)
+        if answer.error_code:
+            raise Failed(
+                f"the broker cannot list its groups: {ErrorCode(answer.error_code).name}",
+                "Where they are still being loaded after a start, ask again in a moment",
+            )
         return [
             {"group": each.group_id, "state": each.group_state, "type": each.group_type}
             for each in sorted(answer.groups, key=lambda each: each.group_id)
@@ -47,27 +54,56 @@ def list_(bootstrap: str, form: str) -> None:
 def describe(group: str, members: bool, bootstrap: str, form: str) -> None:
     """Show what GROUP has committed and how far it lags behind, partition by partition, and its failures."""
 
-    async def story(client: Client) -> tuple[DescribedGroup, list[Row], list[str], list[Failures]]:
+    async def story(
+        client: Client,
+    ) -> tuple[DescribedGroup, list[Row], list[str], list[str], list[Failures]]:
         found = await _described(client, group)
         offsets = await _offsets(client, group)
         read = {str(row["topic"]) for row in offsets}.union(*map(_assigned, found.members))
         its = {topic: role for topic, role in (await roles(client)).items() if role.group == group}
         own = [topic for topic, role in sorted(its.items()) if topic in read and role.kind == "dlq"]
+        retries = [topic for topic, role in sorted(its.items()) if topic not in read and role.kind == "retry"]
+        unread = [topic for topic in retries if await _has_records(client, topic)]
         if members:
-            return found, _members(found), own, []
-        return found, offsets, own, await failures(client, its)
+            return found, _members(found), own, unread, []
+        return found, offsets, own, unread, await failures(client, its)
 
-    found, rows, own, failed = ask(bootstrap, story)
+    found, rows, own, unread, failed = ask(bootstrap, story)
     if form == "table":
-        click.echo(f"group {group}: {found.group_state}, {len(found.members)} members\n")
+        count = len(found.members)
+        click.echo(f"group {group}: {found.group_state}, {count} member{'' if count == 1 else 's'}\n")
+        if not rows:
+            click.echo("no members" if members else "nothing committed yet")
+        rows = rows if members else [{**row, "metadata": cell(_text(row) or None)} for row in rows]
     show(with_failures(rows, failed) if form == "json" else rows, form)
     if form == "table":
         for each in failed:
             click.echo(f"\n{each}")
     for topic in own:
-        mark = click.style("warning:", fg="yellow", bold=True)
-        click.echo(f"{mark} {group} reads {topic}, its own dead-letter topic", err=True)
-        click.echo("  What fails there is not retried. `pykbroker dlq replay` sends letters back.", err=True)
+        _warn(
+            f"{group} reads {topic}, its own dead-letter topic",
+            "What fails there is not retried. `pykbroker dlq replay` sends letters back.",
+        )
+    for topic in unread:
+        _warn(
+            f"{topic} has records, and {group} has never read it",
+            "What failed comes back there: subscribe to it too.",
+        )
+
+
+def _warn(what: str, hint: str) -> None:
+    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {what}", err=True)
+    click.echo(f"  {hint}", err=True)
+
+
+def _text(row: Row) -> str | None:
+    """The metadata of a commit; confluent-kafka sends the NUL behind its C string too."""
+    found = row.get("metadata")
+    return found.rstrip("\0") if isinstance(found, str) else None
+
+
+async def _has_records(client: Client, topic: str) -> bool:
+    return any(each.end > each.start for each in (await dead_letters(client, topic)).partitions)
 
 
 async def _described(client: Client, group: str) -> DescribedGroup:

@@ -9,11 +9,16 @@ import click
 
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._letter_text import printable
 from pykbroker.cli._waiting import Waiting, fields, waiting_records
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
     from pykbroker.protocol.messages.create_topics import CreatableTopic
+
+
+DYNAMIC_TOPIC_CONFIG = 1
+"""Kafka's number for a setting that a topic has of its own."""
 
 
 @click.group("topics", short_help="List, describe, create and delete topics.")
@@ -42,18 +47,45 @@ def list_(bootstrap: str, form: str, internal: bool) -> None:
 @bootstrap_option
 @format_option
 def describe(topic: str, bootstrap: str, form: str) -> None:
-    """Show each partition of TOPIC: who leads it, which offsets it has, and what waits to get into it."""
+    """Show each partition of TOPIC: who leads it, which offsets it has, what waits to get into it.
 
-    async def story(client: Client) -> tuple[list[Row], Waiting | None]:
+    Below are the settings that it has of its own; `pykbroker settings --of topic` lists all.
+    """
+
+    async def story(client: Client) -> tuple[list[Row], Waiting | None, dict[str, str]]:
         rows = await _describe(client, topic)
-        return rows, (await waiting_records(client, [topic])).get(topic)
+        waiting = (await waiting_records(client, [topic])).get(topic)
+        return rows, waiting, await _own_settings(client, topic) if form == "table" else {}
 
-    rows, waiting = ask(bootstrap, story)
+    rows, waiting, own = ask(bootstrap, story)
     if waiting is not None and form == "json":
         rows = [{**row, **fields(waiting.of(int(str(row["partition"]))))} for row in rows]
     show(rows, form)
     if waiting is not None and form == "table":
         click.echo(f"\nwaiting: {waiting}")
+    if own:
+        click.echo()
+    for name, value in own.items():
+        click.echo(f"{name} = {printable(value)}")
+
+
+async def _own_settings(client: Client, topic: str) -> dict[str, str]:
+    """What was set for this topic, its role included; a default is not."""
+    from pykbroker.client.calls import TOPIC
+    from pykbroker.protocol.messages.describe_configs import (
+        DescribeConfigsRequest,
+        DescribeConfigsResource,
+        DescribeConfigsResponse,
+    )
+
+    resource = DescribeConfigsResource(resource_type=TOPIC, resource_name=topic, configuration_keys=None)
+    answer = await client.send(DescribeConfigsRequest(resources=[resource]), DescribeConfigsResponse)
+    return {
+        row.name: row.value
+        for each in answer.results
+        for row in each.configs
+        if row.config_source == DYNAMIC_TOPIC_CONFIG and row.value is not None
+    }
 
 
 async def _describe(client: Client, topic: str) -> list[Row]:

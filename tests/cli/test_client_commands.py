@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 
 import pytest
 from click.testing import CliRunner, Result
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from pykbroker.cli import cli
@@ -81,7 +82,7 @@ def test_groups(pykbroker: BrokerThread) -> None:
         (row,) = json.loads(run(pykbroker, "groups", "describe", "billing", "--format", "json"))
         assert (row["topic"], row["committed"], row["end"], row["lag"]) == ("orders", 2, 5, 3)
         shown = run(pykbroker, "groups", "describe", "billing", "--members")
-        assert "group billing: Stable, 1 members" in shown
+        assert "group billing: Stable, 1 member\n" in shown
         assert "someone" in shown
 
 
@@ -89,3 +90,32 @@ def test_a_word_that_no_setting_has() -> None:
     failure = invoke("127.0.0.1:1", "settings", "retries", "--of", "group").exception
     assert isinstance(failure, Failed)
     assert str(failure) == "no setting of a group has retries in its name"
+
+
+def test_what_a_topic_was_made_for_and_with(pykbroker: BrokerThread) -> None:
+    policy = ("-c", "pykbroker.retry.policy=fixed", "-c", "retention.ms=5000")
+    run(pykbroker, "topics", "create", "orders", "-p", "1", *policy)
+    run(pykbroker, "topics", "create", "orders.billing.retry")
+    described = run(pykbroker, "topics", "describe", "orders")
+    assert "\npykbroker.retry.policy = fixed\n" in described
+    assert "\nretention.ms = 5000\n" in described
+    assert "max.message.bytes" not in described
+    assert "pykbroker.role = retry:orders:billing\n" in run(
+        pykbroker, "topics", "describe", "orders.billing.retry"
+    )
+
+
+def test_a_group_that_does_not_read_what_comes_back(pykbroker: BrokerThread) -> None:
+    policy = ("-c", "pykbroker.retry.policy=immediate")
+    run(pykbroker, "topics", "create", "orders", "-p", "1", *policy)
+    with closing(KafkaProducer(bootstrap_servers=pykbroker.bootstrap)) as producer:
+        producer.send("orders", b"x").get(10)
+    with closing(KafkaConsumer(group_id="billing", bootstrap_servers=pykbroker.bootstrap)) as consumer:
+        consumer.commit({TopicPartition("orders", 0): OffsetAndMetadata(1, '{"nack": [0]}\0', -1)})
+        warned = "warning: orders.billing.retry has records, and billing has never read it"
+        deadline = time.monotonic() + 10
+        while warned not in (described := run(pykbroker, "groups", "describe", "billing")):
+            assert time.monotonic() < deadline
+        assert '{"nack": [0]}\n' in described  # without the NUL that confluent-kafka sends
+        consumer.commit({TopicPartition("orders.billing.retry", 0): OffsetAndMetadata(1, "", -1)})
+        assert "warning" not in run(pykbroker, "groups", "describe", "billing")
