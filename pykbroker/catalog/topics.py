@@ -20,6 +20,7 @@ from pykbroker.catalog.changes import (
     CreateTopic,
     DeleteTopic,
     ObjectTooLarge,
+    SetTopicConfig,
     encode,
 )
 from pykbroker.catalog.draft import Draft
@@ -28,7 +29,7 @@ from pykbroker.catalog.image import INTERNAL, Image, Topic, new_topic_id
 from pykbroker.catalog.internal import internal_topic
 from pykbroker.catalog.policies import Policies
 from pykbroker.catalog.retry_rules import RetryRules
-from pykbroker.catalog.retrying import NO_POLICY, POLICY, Role
+from pykbroker.catalog.retrying import NO_POLICY, POLICY, Role, role_of
 from pykbroker.catalog.role_topics import check_dead_letters
 from pykbroker.config import BrokerConfig, ConfigError
 from pykbroker.config.topic import check_topic_overrides
@@ -188,6 +189,9 @@ class TopicAdmin:
                 ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"Creation of internal topic {new.name} is prohibited."
             )
         if new.name in image.topics:
+            made = self._made_with_another(image, new)
+            if made is not None:
+                return made, lambda after: after.topics[new.name]
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{new.name}' already exists.")
         if new.name in INTERNAL:
             raise KafkaError(
@@ -208,6 +212,19 @@ class TopicAdmin:
             self._policies.check_creation(asked, automatic=new.automatic)
         behind = [*ingress.created_with(change), *role_topics.created_with(change)]
         return [change, *behind, *exchange], lambda after: after.topics[new.name]
+
+    def _made_with_another(self, image: Image, new: NewTopic) -> list[Change] | None:
+        """What is left to do if the topic came to be with another one of the same request: who asks for a
+        group's retry and dead-letter topics has both made by the first; None: it was there before."""
+        there = image.topics[new.name]
+        if role_of(there) is None or new.name in self._catalog.image.topics:
+            return None
+        given = self._overrides(new.overrides)
+        if not given:
+            return []
+        overrides = {**there.overrides, **given}
+        _check_overrides(self._catalog.broker_config, overrides, before=there.overrides)
+        return [SetTopicConfig(name=there.name, version=there.config_version, overrides=overrides)]
 
     def _creation_for_failures(
         self, image: Image, new: NewTopic, role: Role, known: Collection[str]

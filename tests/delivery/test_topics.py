@@ -340,6 +340,31 @@ async def test_an_origin_and_its_retry_topic_in_one_request() -> None:
     assert role_of(world.topic("b.g.dlq")) == Role(RoleKind.DEAD_LETTER, "b", "g")
 
 
+@pytest.mark.parametrize("validate_only", [True, False])
+async def test_both_names_in_one_request(world: World, validate_only: bool) -> None:
+    """Whoever creates what a group needs is told that it was created, not that half of it was there."""
+    new = [
+        NewTopic(name="orders.g.retry", overrides=[("segment.bytes", "1000")]),
+        NewTopic(name="orders.g.dlq", overrides=[("retention.ms", "5")]),
+    ]
+    before = world.names
+    for _ in range(2 if validate_only else 1):
+        results = await world.admin.create(new, validate_only=validate_only)
+        assert [result.name for result in results if isinstance(result, Topic)] == [each.name for each in new]
+    if validate_only:
+        assert world.names == before
+        return
+    assert world.topic("orders.g.retry").overrides["segment.bytes"] == "1000"
+    assert world.topic("orders.g.dlq").overrides["retention.ms"] == "5"
+    for error in await world.admin.create(new):
+        assert isinstance(error, KafkaError)
+        assert error.code is ErrorCode.TOPIC_ALREADY_EXISTS
+    bad = NewTopic(name="orders.h.retry", overrides=[("cleanup.policy", "compact")])
+    refused, made = await world.admin.create([bad, NewTopic(name="orders.h.dlq")])
+    assert isinstance(refused, KafkaError)
+    assert isinstance(made, Topic)
+
+
 async def test_everything_grows_with_the_origin(world: World) -> None:
     await world.topics.ensure("orders", "billing")
     await world.topics.ensure("orders", "other")
