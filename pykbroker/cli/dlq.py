@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,33 @@ class _Age(click.ParamType[int]):
             return value if isinstance(value, int) else parse_age(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Rate(click.ParamType[float]):
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            rate = float(str(value))
+        except ValueError:
+            rate = math.nan
+        if not 0 < rate < math.inf:
+            self.fail(f"{value!r} is no rate: write how many letters a second, such as 50 or 0.5", param, ctx)
+        return rate
+
+
+class _TopicName(click.ParamType[str]):
+    name = "topic"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from pykbroker.catalog import names
+        from pykbroker.errors import KafkaError
+
+        try:
+            names.check(str(value))
+        except KafkaError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 def _filter_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -122,10 +150,10 @@ def show(letter: tuple[str, ...], settled: bool, bootstrap: str, form: str) -> N
 @command.command(short_help="Send letters back to where they came from.")
 @click.argument("letters", nargs=-1, required=True, metavar="TOPIC|LETTER...")
 @_filter_options
-@click.option("--to", metavar="TOPIC", help="Where to.  [the topic that each letter came from]")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="N letters a second, no faster."
+    "--to", type=_TopicName(), metavar="TOPIC", help="Where to.  [the topic that each letter came from]"
 )
+@click.option("--rate", type=_Rate(), metavar="N", help="N letters a second, no faster.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @bootstrap_option
 def replay(
