@@ -12,7 +12,7 @@ in their outboxes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -35,6 +35,8 @@ MERGE_AT = 200
 """Open plans of one lane at which those that wait for targets are made one."""
 MERGED_RECORDS = 50_000
 """Copies in a plan that is not merged with others any more: a few hundred kilobytes in the log."""
+PIECE = 500
+"""Records of a move in line that are read at once."""
 MAX_OPEN = 1000
 MAX_WAITING = 1_000_000
 """Open plans of one lane, and copies that wait for unavailable targets (some 40 bytes each); with more it
@@ -211,11 +213,35 @@ class Moving:
             self._wake()
 
     async def _deliver(self, slot: int, move: Move) -> None:
-        """Append one move of an outbox, or what its target takes of it.  Raises :class:`KafkaError`."""
-        refused, records = await self._refusals(move)
-        left = await self._amend(slot, move, refused, records) if refused else move
-        if left is not None:
-            self._appended(slot, left, await self._append(left, records))
+        """Append one move of an outbox, or what its target takes of it, some records at a time: merged moves
+        are many.  Raises :class:`KafkaError`."""
+        left: Move | None = move
+        looked = 0
+        while left is not None:
+            piece = self._piece(left, looked)
+            looked = len(piece.offsets)
+            is_all = looked == len(left.offsets)
+            refused, records = await self._refusals(piece)
+            if refused:
+                left, looked = await self._amend(slot, left, refused, records), 0
+                if not is_all:
+                    continue
+                piece = left or piece
+            if left is not None:
+                reached = await self._append(piece, records)
+                if is_all:
+                    self._appended(slot, left, reached)
+                    break
+
+    def _piece(self, move: Move, looked: int) -> Move:
+        """The move as far as it is executed now: what is there already, or was lost, and some more."""
+        try:
+            looked = max(looked, self._executor.already_there(move))
+        except KafkaError as error:
+            if not is_gone(error):
+                raise
+        end = looked + PIECE
+        return move if end >= len(move.offsets) else replace(move, offsets=move.offsets[:end])
 
     async def _refusals(self, move: Move) -> tuple[Mapping[int, str], Records]:
         """What the target refuses for good, and the records that it does not have yet."""

@@ -325,3 +325,46 @@ async def test_the_plan_of_a_target_in_several_moves_is_done_when_all_are(
         home.port.unavailable.clear()
         await home.quiet()
         assert (home.lane.settled, home.port.copies(A)) == (101, [("ingress", 1), ("ingressn", 2)])
+
+
+async def test_a_long_line_is_read_some_records_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "PIECE", 3)
+    home = Home(Step(next_position=101, routes=[Route(A, tuple(range(20)))]))
+    home.port.unavailable.add(A)
+    read = home.work.read
+    lost = {*range(4, 12), 19}
+    most = 0
+
+    async def some(source_: Place | None, offsets: Sequence[int]) -> Records:
+        nonlocal most
+        most = max(most, len(lost.symmetric_difference(offsets) - lost))
+        found = await read(source_, offsets)
+        return {offset: record for offset, record in found.items() if offset not in lost}
+
+    async with home.running():
+        monkeypatch.setattr(home.work, "read", some)
+        home.work.keyless = {1, 13, 14, 15, 16}
+        home.port.compacted.add(A)
+        home.work.instead = INSTEAD
+        home.port.unavailable.clear()
+        await home.quiet()
+        assert not home.lane.plans
+    assert home.port.offsets(A) == [0, 2, 3, 12, 17, 18]
+    assert home.port.offsets(INSTEAD) == [1, 13, 14, 15, 16]
+    assert 0 < most <= 3
+
+
+async def test_a_long_line_goes_elsewhere_when_its_target_is_deleted_half_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moving, "PIECE", 3)
+    home = Home(Step(next_position=101, routes=[Route(A, tuple(range(10)))]))
+    home.port.unavailable.add(A)
+    home.work.instead = INSTEAD
+    async with home.running():
+        home.port.unavailable.clear()
+        home.port.gone.add(A)
+    async with home.running():
+        await home.quiet()
+        assert not home.lane.plans
+    assert home.port.offsets(INSTEAD) == list(range(10))
