@@ -256,5 +256,5 @@ def tail(held: Partition, max_decompressed: int) -> tuple[Held | None, int]:
             return form.decision(record), header.base_offset
         except (BatchError, HeldError, ValueError, StopIteration) as error:
             log.error("the end of %s is damaged: offset=%d: %s", held.label, at, error)
-            at -= 1
+            at = min(at, found.first_offset) - 1
     return None, start

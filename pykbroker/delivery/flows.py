@@ -55,7 +55,11 @@ log = logging.getLogger(__name__)
 
 IDLE_MS: Final = 10_000
 """How often it is looked which flows are empty; one that twice was stops."""
+LOOK: Final = 100
+"""Partitions looked at between two checkpoints of the loop."""
 AGAIN_S: Final = 1.0
+REPEAT_S: Final = 60.0
+"""A flow that cannot work gets another log line after this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,16 +200,21 @@ class Flows:
 
     async def _work(self, flow: FlowPartition) -> None:
         assert flow.scope is not None
+        told = -REPEAT_S
         try:
             with flow.scope:
                 while not _is_closed(flow):
                     try:
                         await self._work_on(flow)
                     except KafkaError as error:
-                        log.error(
-                            "a flow cannot work, trying again: flow=%s-%d: %s", flow.flow, flow.index, error
-                        )
-                        await self._clock.wait_until(self._clock.monotonic() + AGAIN_S)
+                        now = self._clock.monotonic()
+                        if now - told >= REPEAT_S:
+                            told = now
+                            log.error(
+                                "a flow cannot work, trying again: flow=%s-%d: %s",
+                                flow.flow, flow.index, error,
+                            )  # fmt: skip
+                        await self._clock.wait_until(now + AGAIN_S)
         finally:
             flow.scope = None
         # Something may have come just then.
@@ -332,7 +341,9 @@ class Flows:
 
     async def rest(self) -> None:
         """Have partitions that nothing is in write that down, and those that have done so stop."""
-        for flow in tuple(self._flows.values()):
+        for number, flow in enumerate(tuple(self._flows.values()), 1):
+            if not number % LOOK:
+                await trio.lowlevel.checkpoint()
             if flow.scope is not None and flow.is_idle(self._engine):
                 if flow.is_at_rest(self._engine):
                     flow.scope.cancel()
@@ -366,9 +377,8 @@ class Flows:
         logs = (delayed_name(flow_id), held_name(flow_id))
         if any(self._partitions.is_offline(name, number) for name in logs for number in range(partitions)):
             return False
-        return all(
-            flow.is_empty(self._engine) for flow in tuple(self._flows.values()) if flow.flow == logs[1]
-        )
+        flows = (self._flows.get((logs[1], number)) for number in range(partitions))
+        return all(flow is None or flow.is_empty(self._engine) for flow in flows)
 
 
 def _is_closed(flow: FlowPartition) -> bool:
