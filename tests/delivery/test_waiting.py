@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pykbroker.catalog.image import Topic
 from pykbroker.delivery.index import IndexUnavailable, MemoryIndex
@@ -142,6 +146,48 @@ async def test_on_disk_it_is_the_same(world: World) -> None:
         while (found := await asked(life)).indexing:
             pass
         assert found == Waiting(waiting=100, next_due_ms=world.clock.now_ms + 500)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("produce"), st.lists(st.integers(0, 5000), min_size=1, max_size=4)),
+        st.tuples(st.just("advance"), st.lists(st.integers(-3000, 4000), min_size=1, max_size=1)),
+        st.tuples(st.sampled_from(["tidy", "restart", "lose the index"]), st.just([])),
+    ),
+    min_size=3,
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_the_count_is_what_was_not_delivered(steps: list[tuple[str, list[int]]]) -> None:
+    async def story() -> None:
+        with TemporaryDirectory() as directory:
+            world = World(Path(directory) / "data")
+            await world.delays()
+            produced, left = 0, iter(steps)
+            while (step := next(left, None)) is not None:
+                async with world.running() as life:
+                    while step is not None:
+                        action, numbers = step
+                        if action == "produce":
+                            for number in numbers:
+                                life.produce("later", b"v", headers=after(number))
+                            produced += len(numbers)
+                        elif action == "advance":
+                            await life.advance(numbers[0])
+                        elif action == "tidy":
+                            await life.flows.tidy()
+                        else:
+                            break
+                        found = await asked(life)
+                        assert found.waiting == produced - len(life.records("later")), step
+                        assert (found.next_due_ms is None) == (not found.waiting)
+                        step = next(left, None)
+                    if step is not None and step[0] == "lose the index":
+                        world.index = MemoryIndex()
+
+    trio.run(story)
 
 
 def test_how_it_is_said() -> None:
