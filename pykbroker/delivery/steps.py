@@ -200,6 +200,7 @@ class Doing:
         if any(True for _ in self._counted.missing(holder, there)):
             arrivals = await self._places.arrivals(topic, holder.partition, holder.group)
             if arrivals is None:
+                self._counted.rewind(holder, order.offset, draft.changes)
                 draft.refused.append((order, "the group has no policy any more"))
                 return None
             taken = await self._select(order, there, draft)

@@ -96,11 +96,12 @@ class Logs:
 
 
 class Places:
-    """A catalog.  ``blocked``: groups whose topics cannot be made."""
+    """A catalog.  ``blocked``: groups whose topics cannot be made; ``nowhere``: nobody has a policy now."""
 
     def __init__(self) -> None:
         self.topics = {each.name: each for each in (ORDERS, RETRY, LETTERS, PLAIN, SHARED)}
         self.blocked: set[str] = set()
+        self.nowhere = False
 
     def topic_id(self, name: str, committed_for: bytes | None) -> bytes | None:
         found = self.topics.get(name)
@@ -127,7 +128,7 @@ class Places:
     async def arrivals(self, topic: Topic, partition: int, group: str) -> Arrivals | None:
         if group in self.blocked:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the name is too long")
-        return Arrivals(ARRIVALS, topic.name == RETRY.name)
+        return None if self.nowhere else Arrivals(ARRIVALS, topic.name == RETRY.name)
 
     async def replays(self, partition: int) -> Place:
         return REPLAYS

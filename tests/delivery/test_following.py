@@ -163,6 +163,21 @@ def test_what_was_no_nack_when_it_was_committed_never_becomes_one() -> None:
     assert made.moved == []
 
 
+def test_a_nack_that_comes_to_nothing_still_goes_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Between a commit and its turn the policy may go: no nack is carried out, but the group did go back."""
+    made = world()
+    made.commit("billing", ORDERS, 0, 10, nack(5))
+    drain(made)
+    made.places.nowhere = True
+    made.commit("billing", ORDERS, 0, 3, nack(2))
+    drain(made)
+    assert "no policy any more" in caplog.text
+    made.places.nowhere = False
+    made.commit("billing", ORDERS, 0, 10, nack(5))
+    drain(made)
+    assert made.offsets(ORDERS, "billing") == [5, 5]
+
+
 # What is not there
 
 
