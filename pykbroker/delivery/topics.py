@@ -89,7 +89,7 @@ class DeliveryTopics:
             return changes
 
         image = await self._update(decide)
-        retry, dead_letter = (image.topics[name] for name in names)
+        retry, dead_letter = (_made(image.topics.get(name)) for name in names)
         return Ensured(retry=retry, dead_letter=dead_letter)
 
     def _untouched(self, topic: Topic) -> bool:
@@ -132,11 +132,8 @@ class DeliveryTopics:
                 image, self._catalog.broker_config, role, role_topics.partitions_for(image, role)
             )
         )
-        return next(
-            topic
-            for topic in image.topics.values()
-            if not topic.hidden and topic.overrides.get(ROLE) == role.text
-        )
+        found = (topic for topic in image.topics.values() if topic.overrides.get(ROLE) == role.text)
+        return _made(next((topic for topic in found if not topic.hidden), None))
 
     async def ensure_dead_letter(self, name: str, role: Role, partitions: int) -> Topic:
         """The topic ``name`` for dead letters of ``role``, made with ``partitions`` if it is not there.
@@ -156,7 +153,7 @@ class DeliveryTopics:
                 return role_topics.one(image, self._catalog.broker_config, letters, partitions)
             return role_topics.shared(image, self._catalog.broker_config, name, letters, partitions)
 
-        return (await self._update(decide)).topics[name]
+        return _made((await self._update(decide)).topics.get(name))
 
     async def prepare(self, group: str, topics: Iterable[str]) -> None:
         """Make what ``group`` needs to join with a subscription to ``topics``; never raises, but logs."""
@@ -230,3 +227,10 @@ class DeliveryTopics:
             if role is not None and not image.topics[name].hidden:
                 log.info("topic made: topic=%s role=%s", name, role)
         return image
+
+
+def _made(topic: Topic | None) -> Topic:
+    """A topic that was there or has been made; somebody may have deleted it by the time we hear of that."""
+    if topic is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted just now")
+    return topic

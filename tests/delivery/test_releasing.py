@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from pykbroker.catalog.changes import Change
+from pykbroker.catalog.image import Image
 from pykbroker.catalog.retrying import REPLAY_TOPIC
 from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.delivery import releasing
@@ -328,3 +330,26 @@ async def test_large_records_are_not_all_read_at_once(world: World, monkeypatch:
         await life.advance(20)
         assert len(life.values(RETRY)) == 300
     assert max(read) < 200_000
+
+
+async def test_a_destination_that_is_deleted_as_soon_as_it_is_made_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as life:
+        held = await retries(life)
+        await world.delete(RETRY)
+        before = life.catalog.image
+        update = life.topics._update
+
+        async def deleted_at_once(decide: Callable[[Image], Sequence[Change]]) -> Image:
+            return before
+
+        monkeypatch.setattr(life.topics, "_update", deleted_at_once)
+        hold(held, Held(life.clock.time_ms()), letter(life, "new.graves"))
+        await settled()
+        monkeypatch.setattr(life.topics, "_update", update)
+        with trio.fail_after(5):
+            while not life.catalog.image.topics.keys() >= {RETRY, "new.graves"}:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await settled()
+        assert len(life.values(RETRY)) == len(life.values("new.graves")) == 1
