@@ -53,6 +53,7 @@ class Indexing:
         self._label = label
         self._progress_at = 0.0
         self._look_at = 0.0
+        self._begun = 0
 
     def end_of(self, epoch: int) -> int:
         """Where the records end that the held log had in a leader epoch and has still."""
@@ -64,6 +65,7 @@ class Indexing:
 
     async def begin(self, released: Released, limit: int) -> Schedule:
         """Look up what is indexed."""
+        self._begun += 1
         held = self._held
         indexed = await self._index.indexed(self._lane)
         if indexed is None:
@@ -148,10 +150,12 @@ class Indexing:
 
     async def tidy(self, plan: Schedule, released: Released) -> None:
         """Remove what is released, and that is on the disk; look for what is needed still."""
-        end = plan.indexed_end
+        end, begun = plan.indexed_end, self._begun
         await self._index.purge(self._lane, released)
         now = self._clock.monotonic()
         if now >= self._look_at and (len(self._held.log.segments()) > 1 or len(released.eras) > 1):
             self._look_at = now + FLOOR_S
             floor = await self._index.floor(self._lane)
+            if begun != self._begun:
+                return  # the index may have been lost meanwhile, and is not full again
             self.floor = end if floor is None else min(floor, end)

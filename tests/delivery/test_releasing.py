@@ -19,10 +19,11 @@ from pykbroker.delivery.alarm import RECHECK_S, Alarm
 from pykbroker.delivery.destinations import Destinations
 from pykbroker.delivery.held import Held, Kind, batches, suffix
 from pykbroker.delivery.index import MemoryIndex
-from pykbroker.delivery.schedule import Row
+from pykbroker.delivery.indexing import Indexing
+from pykbroker.delivery.schedule import Released, Row
 from pykbroker.forwarding.copying import Source, sources
 from pykbroker.forwarding.machine import Lane
-from pykbroker.forwarding.plan import Plan
+from pykbroker.forwarding.plan import Place, Plan
 from pykbroker.forwarding.reading import SourceReader
 from pykbroker.forwarding.work import Step
 from pykbroker.partitions.partition import Partition
@@ -309,6 +310,29 @@ async def test_what_waits_is_not_taken_for_released_when_that_is_not_known(
         step = await work.step(lane.value.position)
         assert step is not None
         assert [route.offsets for route in step.routes] == [(0,)]
+
+
+async def test_an_index_that_is_lost_while_it_is_tidied_does_not_say_what_is_needed(world: World) -> None:
+    class Losing(MemoryIndex):
+        async def purge(self, lane: Place, released: Released) -> int:
+            await self.forget({lane.topic_id})
+            await indexing.begin(nothing, 10)
+            return 0
+
+    index = Losing()
+    async with world.running() as life:
+        held = await retries(life)
+        due = life.clock.time_ms() + 50_000
+        hold(held, Held(due), Held(due))
+        held.log.roll(life.clock.time_ms())
+        hold(held, Held(due))
+        indexing = Indexing(held, index, world.clock, 1 << 20, "retry")
+        nothing = Released.nothing(0)
+        plan = await indexing.begin(nothing, 10)
+        while await indexing.more(plan, nothing):
+            pass
+        await indexing.tidy(plan, nothing)
+        assert indexing.floor == 0
 
 
 async def test_large_records_are_not_all_read_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
