@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pykbroker.records.decode import Record
 
 ROLE, SETTLED = "pykbroker.role", "pykbroker.dead.letter.settled"
+TARGET, EXCHANGE = "pykbroker.dead.letter.topic", "pykbroker.exchange.type"
 
 NEAR = 1000
 """A gap of fewer offsets is read through: cheaper than to ask again behind it."""
@@ -55,11 +56,41 @@ async def roles(client: Client) -> dict[str, Role]:
     """All topics that have a role."""
     from pykbroker.catalog.retrying import Role
 
+    found = {name: Role.parse(of.get(ROLE, "")) for name, of in (await _all_settings(client, ROLE)).items()}
+    return {name: role for name, role in found.items() if role is not None}
+
+
+async def dead_letter_topics(client: Client) -> dict[str, Role | None]:
+    """All topics for dead letters: those made for a group, with their role, and those that some setting
+    names, which several may share.  Of an exchange, letters are where its bindings lead."""
+    from pykbroker.catalog.retrying import Role, sanitised
+    from pykbroker.client.calls import settings_of_groups
+    from pykbroker.config.templates import filled, is_per_group
+
+    topics = await _all_settings(client, ROLE, TARGET, EXCHANGE)
+    groups = await settings_of_groups(client, [TARGET])
+    known = {name: Role.parse(of.get(ROLE, "")) for name, of in topics.items()}
+    named: list[tuple[str, Iterable[str], Iterable[str]]] = []
+    named += [(of.get(TARGET, ""), [name], groups) for name, of in topics.items()]
+    named += [(of.get(TARGET, ""), topics, [name]) for name, of in groups.items()]
+    shared: set[str] = set()
+    for template, origins, members in named:
+        if not is_per_group(template):
+            for origin in origins if "{topic}" in template else [""]:
+                of_groups = members if "{group}" in template else [""]
+                shared.update(filled(template, origin, sanitised(group)) for group in of_groups)
+    return {
+        name: role
+        for name, role in known.items()
+        if (name in shared and not topics[name].get(EXCHANGE)) or (role is not None and role.kind == "dlq")
+    }
+
+
+async def _all_settings(client: Client, *keys: str) -> dict[str, dict[str, str]]:
     names = sorted(
         each.name for each in (await client.metadata()).topics if each.name and not each.is_internal
     )
-    found = {name: Role.parse(of.get(ROLE, "")) for name, of in (await settings(client, names, ROLE)).items()}
-    return {name: role for name, role in found.items() if role is not None}
+    return await settings(client, names, *keys)
 
 
 async def settings(client: Client, names: Sequence[str], *keys: str) -> dict[str, dict[str, str]]:

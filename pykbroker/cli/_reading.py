@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 async def list_topics(client: Client, wanted: Filter, form: str) -> None:
     async def rows() -> AsyncGenerator[Mapping[str, object], None]:
-        for topic, role in (await _dead_letters.roles(client)).items():
-            if role.kind != "dlq" or wanted.group not in (None, role.group):
+        for topic, role in (await _dead_letters.dead_letter_topics(client)).items():
+            if role is not None and wanted.group not in (None, role.group):
                 continue
             found = await _dead_letters.dead_letters(client, topic)
             count = sum(each.waiting for each in found.partitions)
-            if wanted.reads_letters:
+            if wanted.reads_letters or (role is None and wanted.group is not None):
                 count = (await _dead_letters.choose(client, found, wanted, (), now_ms())).count
                 if not count:
                     continue  # one that has nothing of what is looked for is no find
             newest = await _dead_letters.newest(client, found)
-            row: dict[str, object] = {"topic": topic, "origin": role.origin, "group": role.group}
+            row: dict[str, object] = {"topic": topic, "origin": None, "group": None}
+            if role is not None:
+                row |= {"origin": role.origin, "group": role.group}
             row |= {"letters": count, "settled": sum(each.done for each in found.partitions)}
             if form == "json":
                 row["last_failure_ms"] = newest

@@ -109,8 +109,8 @@ def list_(
 ) -> None:
     """List the letters of TOPIC; without TOPIC the dead-letter topics, and how many letters each has.
 
-    Without TOPIC the topics that the broker made for a group are shown.  Any other topic with dead
-    letters, as one that groups share, is listed when it is named.
+    Without TOPIC the topics are shown that the broker made for a group, and those that a setting names, which
+    groups may share.  Any other topic with dead letters is listed when it is named.
 
     \b
       pykbroker dlq list --group billing

@@ -17,6 +17,7 @@ from pykbroker.protocol.messages.describe_configs import (
     DescribeConfigsResource,
     DescribeConfigsResponse,
 )
+from pykbroker.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 from pykbroker.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -26,8 +27,8 @@ from pykbroker.protocol.messages.offset_commit import (
 from pykbroker.records.batch import iter_headers
 from pykbroker.records.decode import Record, iter_records
 
-TOPIC = 2
-"""The type of a topic as a config resource."""
+TOPIC, GROUP = 2, 32
+"""The types of a topic and of a group as config resources."""
 
 COMMIT_VERSION = 8
 """Of OffsetCommit: names topics (10 takes ids), and asks nobody for a member epoch (9)."""
@@ -37,10 +38,23 @@ async def settings_of_topics(
     client: Client, names: Sequence[str], keys: Sequence[str]
 ) -> dict[str, dict[str, str]]:
     """By topic, the values of those settings that it has; topics that do not exist are left out."""
+    return await _settings(client, TOPIC, names, keys)
+
+
+async def settings_of_groups(client: Client, keys: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By group, for all groups that there are, the values of those settings that it has."""
+    answer = await client.send(ListGroupsRequest(), ListGroupsResponse)
+    check_code(answer.error_code)
+    return await _settings(client, GROUP, [each.group_id for each in answer.groups], keys)
+
+
+async def _settings(
+    client: Client, kind: int, names: Sequence[str], keys: Sequence[str]
+) -> dict[str, dict[str, str]]:
     if not names:
         return {}
     resources = [
-        DescribeConfigsResource(resource_type=TOPIC, resource_name=name, configuration_keys=list(keys))
+        DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=list(keys))
         for name in names
     ]
     answer = await client.send(DescribeConfigsRequest(resources=resources), DescribeConfigsResponse)

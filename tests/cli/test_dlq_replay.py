@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata
 
@@ -205,9 +206,30 @@ def test_a_shared_topic_returns_each_letter_to_its_own_origin(broker: Broker) ->
         return result.output.count('"topic"')
 
     wait(lambda: letters() == 2)
+    for group, topics in (((), ["graveyard"]), (("--group", "g"), ["graveyard"]), (("--group", "x"), [])):
+        rows = broker.shell.json("dlq", "list", *group)
+        assert isinstance(rows, list)
+        assert [row["topic"] for row in rows] == topics
+        assert [(row["origin"], row["group"], row["letters"]) for row in rows] == [(None, None, 2)] * len(
+            rows
+        )
     broker.shell("dlq", "replay", "graveyard", "--yes")
     assert [each.value for each in broker.read("bills", 2)] == [b"bills", b"bills"]
     assert [each.value for each in broker.read("mails", 2)] == [b"mails", b"mails"]
+
+
+def test_topics_for_dead_letters_that_settings_of_groups_name_are_listed(broker: Broker) -> None:
+    for topic in ("dead.billing", "graves", "other"):
+        broker.shell("topics", "create", topic)
+    with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin:
+        for group, target in (("bill/ing", "graves"), ("billing", "dead.{group}")):
+            setting = {"pykbroker.dead.letter.topic": target}
+            admin.alter_configs([ConfigResource(ConfigResourceType.GROUP, group, setting)])
+            with closing(KafkaConsumer(group_id=group, bootstrap_servers=broker.bootstrap)) as consumer:
+                consumer.commit({TopicPartition("orders", 0): OffsetAndMetadata(0, "", -1)})
+    rows = broker.shell.json("dlq", "list")
+    assert isinstance(rows, list)
+    assert [row["topic"] for row in rows] == ["dead.billing", "graves"]
 
 
 def test_a_group_that_reads_its_own_dead_letters_is_warned_of(broker: Broker) -> None:
