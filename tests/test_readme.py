@@ -35,7 +35,9 @@ def test_the_producer_and_the_group_work_as_pasted(pykbroker: BrokerThread) -> N
 
 
 def test_failed_deliveries_work_as_pasted(pykbroker: BrokerThread) -> None:
-    run(blocks("python")[2], pykbroker.bootstrap)
+    printed = run(blocks("python")[2], pykbroker.bootstrap)
+    retried = ["payments.bank.retry: b'5 euros' fails"] * 2
+    assert printed.splitlines() == ["payments: b'5 euros' fails", *retried]
 
 
 def run(program: str, bootstrap: str) -> str:

@@ -35,6 +35,8 @@ _CHECKPOINTS: Final = (
 )
 _KNOWN: Final = {*_CHECKPOINTS, checkpoints.META_PROPERTIES, checkpoints.CLEAN_SHUTDOWN, ".lock"}
 _INFO_FILE: Final = "pykbroker.json"
+_DUE_TIMES: Final = re.compile(r"pykbroker-held\.sqlite(-wal|-shm)?")
+"""The index of what waits (``delivery/sqlite_index.py``): made of the logs again when it is lost."""
 
 
 def check(data_dir: Path, on_progress: Progress | None = None) -> Report:
@@ -94,7 +96,7 @@ class _Check:
             self.report.note(path, "left by a write that did not end")
         elif name == _INFO_FILE:
             self.report.note(path, "left by a broker that was killed; the next start replaces it")
-        elif name not in _KNOWN:
+        elif name not in _KNOWN and not _DUE_TIMES.fullmatch(name):
             self.report.note(path, "nothing that belongs here")
 
     def _check_identity(self, kinds: Mapping[str, bool]) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 from pykbroker.catalog import snapshot
 from pykbroker.catalog.local import DIRECTORY as CATALOG
+from pykbroker.delivery.sqlite_index import FILE as INDEX
 from pykbroker.log import checkpoints
 from pykbroker.log.files import Files
 from pykbroker.log.report import Report
@@ -158,6 +159,8 @@ def test_what_does_not_belong_there_is_noted(data_dir: Path) -> None:
         (data_dir / directory).mkdir()
     for file in ("x.tmp", "pykbroker.json", "notes.txt"):
         (data_dir / file).write_text("any")
+    for suffix in ("", "-wal", "-shm"):
+        (data_dir / f"{INDEX}{suffix}").write_text("any")
     checkpoints.write_partition_metadata(data_dir / "t-0", bytes(16))
     report = check(data_dir)
     assert report.problems == []
