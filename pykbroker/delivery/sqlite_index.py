@@ -37,7 +37,13 @@ SLICE: Final = 2000
 SCAN: Final = 50_000
 """Rows of which the lowest offset is looked for at once."""
 
+FREE_PAGES: Final = 250
+"""Pages of 4 KB that stay in the file for what comes next; with more, the file becomes smaller."""
+GIVEN_BACK: Final = 250
+"""Pages given back at once, a few milliseconds."""
+
 _SETTINGS: Final = (
+    "PRAGMA auto_vacuum = INCREMENTAL",  # before the first table is there, or not at all
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",
     "PRAGMA cache_size = -2000",
@@ -246,6 +252,8 @@ class SqliteIndex:
             while below < horizon:
                 removed, below = await self._purge_some(lane, below, horizon, start, end)
                 gone += removed
+        while await self._run(_shrink):
+            pass
         return gone
 
     async def _purge_some(
@@ -326,6 +334,8 @@ class SqliteIndex:
             if lane.topic_id in topic_ids:
                 while await self._run(partial(self._forget_some, lane)):
                     pass
+        while await self._run(_shrink):
+            pass
 
     def _forget_some(self, lane: Place, connection: sqlite3.Connection) -> bool:
         number = self._lane(connection, lane)
@@ -354,6 +364,15 @@ class SqliteIndex:
         """Let go of the file."""
         self._closed = True
         await trio.to_thread.run_sync(self._let_go, limiter=self._limiter)
+
+
+def _shrink(connection: sqlite3.Connection) -> bool:
+    """Give pages back to the file system; whether there are more."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free > FREE_PAGES:
+        # Each row of the answer is a page.
+        connection.execute(f"PRAGMA incremental_vacuum({GIVEN_BACK})").fetchall()
+    return int(free) > FREE_PAGES + GIVEN_BACK
 
 
 def _numbers(row: Sequence[object]) -> Sequence[int]:

@@ -107,6 +107,21 @@ async def test_every_lane_learns_that_the_file_was_begun_anew(tmp_path: Path) ->
     await index.aclose()
 
 
+async def test_the_file_becomes_smaller_again(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path)
+    for start in range(0, 500_000, 50_000):
+        rows = [Row(number, number) for number in range(start, start + 50_000)]
+        await index.add(A, rows, Indexed(start + 50_000, 0))
+    await index.add(B, [Row(5, 0)], Indexed(1, 0))
+    await index.purge(A, Released(500_000, (Era(0, Row(1 << 40, 0)),)))
+    assert await index.floor(A) is None
+    await index.aclose()
+    assert (tmp_path / FILE).stat().st_size < 3_000_000
+    again = SqliteIndex(tmp_path)
+    assert await all_of(again, B) == [Row(5, 0)]
+    await again.aclose()
+
+
 @pytest.mark.parametrize("statement", ["UPDATE held SET due = 'soon'", "UPDATE lanes SET indexed = x'ff00'"])
 async def test_values_that_nobody_wrote_are_damage(tmp_path: Path, statement: str) -> None:
     first = SqliteIndex(tmp_path)
