@@ -75,6 +75,8 @@ class ForwardMachine:
 
     def __init__(self) -> None:
         self.lanes: dict[Place, Lane] = {}
+        self.by_producer: dict[int, Lane] = {}
+        """The same by their producer ids."""
 
     # -- deciding
 
@@ -204,12 +206,7 @@ class ForwardMachine:
     def _apply(self, record: StoredRecord) -> None:
         key, value = form.decode_key(record.key), record.value
         if key.kind == form.LANE:
-            if value is None:
-                self.lanes.pop(key.ingress, None)
-            elif (known := self.lanes.get(key.ingress)) is not None:
-                known.value = form.decode_lane(value)
-            else:
-                self.lanes[key.ingress] = Lane(form.decode_lane(value))
+            self._apply_lane(key.ingress, None if value is None else form.decode_lane(value))
             return
         lane = self.lanes.get(key.ingress)
         if lane is None:
@@ -232,6 +229,18 @@ class ForwardMachine:
                 lane.sequences.pop(key.target, None)
             else:
                 lane.sequences[key.target] = form.decode_sequence(value)
+
+    def _apply_lane(self, ingress: Place, value: LaneValue | None) -> None:
+        lane = self.lanes.get(ingress)
+        if lane is not None:
+            self.by_producer.pop(lane.value.producer_id, None)
+        if value is None:
+            self.lanes.pop(ingress, None)
+            return
+        if lane is None:
+            lane = self.lanes[ingress] = Lane(value)
+        lane.value = value
+        self.by_producer[value.producer_id] = lane
 
     def settle(self, changes: tuple[None, ...]) -> None:
         assert not changes

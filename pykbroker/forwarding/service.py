@@ -249,9 +249,9 @@ class Forwarding:
         for machine in self._shards.machines():
             if machine is None:
                 return True
-            for lane in machine.lanes.values():
-                if lane.value.producer_id == producer_id:
-                    return bool(lane.plans)
+            lane = machine.by_producer.get(producer_id)  # asked for each of very many
+            if lane is not None:
+                return bool(lane.plans)
         return False
 
     def boundaries(self) -> Mapping[bytes, Sequence[int]]:

@@ -246,7 +246,9 @@ class Forwarder(RuleBasedStateMachine):
     @invariant()
     def small_values_are_what_was_decided_last(self) -> None:
         if hasattr(self, "shard"):
-            assert self.shard.machine.lanes[INGRESS].extras == self.extras
+            machine = self.shard.machine
+            assert machine.lanes[INGRESS].extras == self.extras
+            assert list(machine.by_producer.values()) == list(machine.lanes.values())
 
     def teardown(self) -> None:
         if not hasattr(self, "port"):
