@@ -30,6 +30,9 @@ from pykbroker.records.decode import Record, iter_records
 TOPIC, GROUP = 2, 32
 """The types of a topic and of a group as config resources."""
 
+_NO_SUCH = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.INVALID_REQUEST)
+"""There is no such topic, or no such thing has settings: the group without a name is one."""
+
 COMMIT_VERSION = 8
 """Of OffsetCommit: names topics (10 takes ids), and asks nobody for a member epoch (9)."""
 
@@ -37,7 +40,10 @@ COMMIT_VERSION = 8
 async def settings_of_topics(
     client: Client, names: Sequence[str], keys: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """By topic, the values of those settings that it has; topics that do not exist are left out."""
+    """By topic, the values of those settings that it has; topics that do not exist are left out.
+
+    Raises KafkaError where they cannot be told now, as which letters are settled cannot after a start.
+    """
     return await _settings(client, TOPIC, names, keys)
 
 
@@ -58,6 +64,9 @@ async def _settings(
         for name in names
     ]
     answer = await client.send(DescribeConfigsRequest(resources=resources), DescribeConfigsResponse)
+    for each in answer.results:
+        if each.error_code not in _NO_SUCH:
+            check_code(each.error_code, each.error_message)
     return {
         each.resource_name: {row.name: row.value for row in each.configs if row.value is not None}
         for each in answer.results
