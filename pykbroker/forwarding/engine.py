@@ -103,7 +103,7 @@ class Engine:
         for machine in self.shards.machines():
             if machine is None:
                 return 0
-            for lane in machine.lanes.values():
+            for lane in machine.busy.values():
                 for plan in lane.plans.values():
                     for move in plan.moves:
                         if move.source == source:

@@ -77,6 +77,8 @@ class ForwardMachine:
         self.lanes: dict[Place, Lane] = {}
         self.by_producer: dict[int, Lane] = {}
         """The same by their producer ids."""
+        self.busy: dict[Place, Lane] = {}
+        """Those that have open plans."""
 
     # -- deciding
 
@@ -217,8 +219,11 @@ class ForwardMachine:
         if key.kind == form.PLAN:
             if value is None:
                 lane.plans.pop(key.slot, None)
+                if not lane.plans:
+                    self.busy.pop(key.ingress, None)
             else:
                 lane.plans[key.slot] = form.decode_plan(key.slot, value)
+                self.busy[key.ingress] = lane
         elif key.kind == form.EXTRA:
             if value is None:
                 lane.extras.pop(key.name, None)
@@ -236,6 +241,7 @@ class ForwardMachine:
             self.by_producer.pop(lane.value.producer_id, None)
         if value is None:
             self.lanes.pop(ingress, None)
+            self.busy.pop(ingress, None)
             return
         if lane is None:
             lane = self.lanes[ingress] = Lane(value)
@@ -249,6 +255,7 @@ class ForwardMachine:
         for ingress in [each for each, lane in self.lanes.items() if lane.value.producer_id < 0]:
             log.error("a lane is lost to damage and begins anew: ingress=%s-%d", *ingress)
             del self.lanes[ingress]
+            self.busy.pop(ingress, None)
 
     def next_deadline(self) -> float:
         return math.inf

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
 """After a failure of the log of plans, a lane begins again after this long."""
+REPEAT_S = 60.0
+"""One that fails again gets another log line after this long."""
 
 
 class Runner:
@@ -64,7 +66,7 @@ class Runner:
 
     async def run(self) -> None:
         """Do the work until cancelled."""
-        clock = self._around.clock
+        clock, told, failures = self._around.clock, -REPEAT_S, 0
         while True:
             async with trio.open_nursery() as nursery:
                 asking = Asking(self.ingress, self._shard, nursery.cancel_scope)
@@ -72,8 +74,14 @@ class Runner:
                     await self._follow(asking, await self._resumed(asking, nursery))
                 except KafkaError as error:
                     asking.fail(error)
-            log.warning("forwarding begins again in a moment: from=%s: %s", self._work.label, asking.failure)
-            await clock.wait_until(clock.monotonic() + AGAIN_S)
+            now, failures = clock.monotonic(), failures + 1
+            if now - told >= REPEAT_S:
+                told = now
+                log.warning(
+                    "forwarding begins again in a moment: from=%s failures=%d: %s",
+                    self._work.label, failures, asking.failure,
+                )  # fmt: skip
+            await clock.wait_until(now + AGAIN_S)
 
     async def _resumed(self, asking: Asking, nursery: trio.Nursery) -> Moving:
         """Take up what is planned; everything of it is below the high watermark when this returns."""

@@ -249,6 +249,7 @@ class Forwarder(RuleBasedStateMachine):
             machine = self.shard.machine
             assert machine.lanes[INGRESS].extras == self.extras
             assert list(machine.by_producer.values()) == list(machine.lanes.values())
+            assert machine.busy == {place: lane for place, lane in machine.lanes.items() if lane.plans}
 
     def teardown(self) -> None:
         if not hasattr(self, "port"):
@@ -292,7 +293,7 @@ async def test_slots_are_used_again_and_a_lane_that_is_gone_leaves_nothing() -> 
     assert len(log.records) <= 5
     await ask(lambda token: machine.forget(INGRESS, token))
     log.compact()
-    assert not machine.lanes
+    assert machine.lanes == machine.by_producer == machine.busy == {}
     assert {record.value for record in log.records} == {None}
 
 
