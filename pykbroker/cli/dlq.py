@@ -13,7 +13,7 @@ from pykbroker.cli._errors import Failed
 from pykbroker.cli._letters import Filter, Place, parse_age
 
 if TYPE_CHECKING:
-    from pykbroker.cli._settling import Order
+    from pykbroker.cli._settling import Order, Tally
 
 HELP = """\
 Dead letters are records that a consumer group could not process, however often they were retried.
@@ -226,13 +226,22 @@ def purge(
 
 def _settle(bootstrap: str, letters: Sequence[str], wanted: Filter, order: Order, yes: bool) -> None:
     from pykbroker.cli import _settling
+    from pykbroker.client import ConnectionLost
 
     tally = _settling.Tally(total=0)
     try:
         ask(bootstrap, lambda client: _settling.settle_named(client, letters, wanted, order, tally, yes))
     except KeyboardInterrupt:
-        at_most = f", at most {tally.under_way} more were on their way" if tally.under_way else ""
-        raise Failed(
-            f"interrupted: {tally.done} of {tally.total} letters {order.past}{at_most}",
-            f"Repeat the command to go on with the rest: no letter is {order.past} twice.",
-        ) from None
+        raise _broken_off("interrupted", order, tally) from None
+    except Failed as failure:
+        if isinstance(failure.__cause__, ConnectionLost) and tally.total:
+            raise _broken_off(str(failure), order, tally) from failure.__cause__
+        raise
+
+
+def _broken_off(why: str, order: Order, tally: Tally) -> Failed:
+    at_most = f", at most {tally.under_way} more were on their way" if tally.under_way else ""
+    return Failed(
+        f"{why}: {tally.done} of {tally.total} letters {order.past}{at_most}",
+        f"Repeat the command to go on with the rest: no letter is {order.past} twice.",
+    )

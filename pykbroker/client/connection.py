@@ -166,7 +166,9 @@ class BrokerConnection(trio.abc.AsyncResource):
             answer, _ = reader(response, version)(memoryview(frame), start)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError) as error:
             await self._give_up()
-            raise ConnectionLost(f"no answer to {response.__name__}: {error}") from error
+            raise ConnectionLost(
+                f"no answer to {response.__name__.removesuffix('Response')}: {error}"
+            ) from error
         except BaseException:
             await self._give_up()
             raise

@@ -14,7 +14,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata
 
 from pykbroker.cli import _settling
-from pykbroker.client import calls
+from pykbroker.client import ConnectionLost, calls
 from pykbroker.testing import BrokerThread
 from tests.cli.test_exchanges import Shell
 from tests.clients.members import member, poll_until, settled
@@ -149,7 +149,10 @@ def test_a_replay_that_would_loop_is_refused(broker: Broker, to: str, said: str)
     assert len(listed(broker, DLQ)) == 1
 
 
-def test_an_interrupted_replay_goes_on_where_it_was(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), ConnectionLost("the broker is gone")])
+def test_an_interrupted_replay_goes_on_where_it_was(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
     values = [b"%d" % number for number in range(120)]
     broker.fail(values)
     monkeypatch.setattr(_settling, "PIECE", 25)
@@ -158,13 +161,14 @@ def test_an_interrupted_replay_goes_on_where_it_was(broker: Broker, monkeypatch:
 
     async def interrupted(*arguments: object) -> None:
         if not left[0]:
-            raise KeyboardInterrupt
+            raise failure
         left[0] -= 1
         await commit(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(calls, "commit", interrupted)
     said = broker.shell.refused("dlq", "replay", DLQ, "--yes")
     assert "50 of 120 letters replayed, at most 25 more" in said
+    assert "no letter is replayed twice" in said
     monkeypatch.setattr(calls, "commit", commit)
     wait(lambda: len(listed(broker, DLQ)) == 70)
     assert "replayed 70 letters" in broker.shell("dlq", "replay", DLQ, "--yes")
