@@ -62,10 +62,9 @@ class Policies:
 
         def asked(ctx: RetryContext) -> RetryDecision | None:
             try:
-                answer = guard.call(lambda ctx: listed(policy.decide(ctx)), ctx)
+                answer, wrong = guard.call(lambda ctx: _looked_at(policy.decide(ctx)), ctx)
             except ComponentFault:
                 return None
-            wrong = nonsense(answer)
             to = answer.topic if wrong is None and isinstance(answer, DeadLetter) else None
             if to is not None and self._anew(to, role, settings):
                 wrong = f"it answered DeadLetter to {to}, where the record would begin anew"
@@ -121,6 +120,12 @@ def listed(answer: object) -> RetryDecision:
         answer.close()
         raise TypeError("decide() must not be async")
     return answer  # type: ignore[return-value]  # looked at by who asked
+
+
+def _looked_at(answer: object) -> tuple[RetryDecision, str | None]:
+    """The answer, and what is wrong with it; nonsense may raise even where it is shown."""
+    found = listed(answer)
+    return found, nonsense(found)
 
 
 def _legal(topic: object) -> bool:

@@ -240,3 +240,13 @@ def test_a_broker_does_not_start_with_a_policy_that_is_not_there() -> None:
     config = BrokerConfig.from_texts({"pykbroker.retry.policy": "expnential"})
     with pytest.raises(ConfigError, match="no plugin offers 'expnential'"), loaded(config=config):
         pass
+
+
+def test_nonsense_that_cannot_even_be_shown_is_contained() -> None:
+    class Unspeakable:
+        def __repr__(self) -> str:
+            raise RuntimeError("no name")
+
+    for answer in (Unspeakable(), Retry(Unspeakable()), DeadLetter(headers=(Unspeakable(),))):  # type: ignore[arg-type]
+        with desk(answering(lambda ctx, answer=answer: answer)) as it:  # type: ignore[misc]
+            assert it.ask() is None
