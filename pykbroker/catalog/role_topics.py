@@ -290,6 +290,8 @@ def _check_name(image: Image, name: str, role: Role) -> None:
         names.check(name)
         if name.startswith("__"):
             why: str = "such names belong to the broker"
+        elif name in image.topics and (other := role_of(image.topics[name])) is not None:
+            why = f"the {other.kind.words} of group {other.group!r} on {other.origin} is there already"
         elif name in image.topics:
             why = "an ordinary topic of this name is there already"
             # Mostly a consumer asked for it before there was a policy, and so it was made.

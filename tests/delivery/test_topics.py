@@ -189,6 +189,23 @@ async def test_the_dead_letter_topic_is_named_where_it_is_the_one(world: World) 
     assert "orders.billing.retry" not in world.names
 
 
+async def test_a_name_that_another_group_has(world: World) -> None:
+    """Templates without anything between topic and group give one name to several pairs."""
+    await world.topics.ensure("orders", "billing")
+    await world.set(GROUP, "same", {RETRY_TOPIC: "{topic}.{group}.dlq"})
+    await world.set(GROUP, "retry", {RETRY_TOPIC: "{topic}.billing.{group}"})
+    for group, why in (
+        (
+            "same",
+            "the retry topic of group 'same' on orders is there already; set pykbroker.dead",
+        ),
+        ("retry", "the retry topic of group 'billing' on orders is there already; set pykbroker.retry"),
+    ):
+        with pytest.raises(KafkaError) as caught:
+            await world.topics.ensure("orders", group)
+        assert why in str(caught.value)
+
+
 async def test_names_of_the_broker_are_not_made(world: World) -> None:
     await world.set(TOPIC, "orders", {RETRY_TOPIC: "__{topic}.{group}"})
     with pytest.raises(KafkaError, match="belong to the broker"):
