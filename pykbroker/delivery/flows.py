@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 IDLE_MS: Final = 10_000
 """How often it is looked which flows are empty; one that twice was stops."""
-LOOK: Final = 100
+LOOK: Final = 20
 """Partitions looked at between two checkpoints of the loop."""
 AGAIN_S: Final = 1.0
 REPEAT_S: Final = 60.0
@@ -358,7 +358,9 @@ class Flows:
 
     async def _drop_empty(self) -> None:
         """Delete flows without a retry topic that nothing is in."""
-        for name, topic in self._catalog.image.topics.items():
+        for number, (name, topic) in enumerate(self._catalog.image.topics.items(), 1):
+            if not number % (10 * LOOK):
+                await trio.lowlevel.checkpoint()
             role = role_of(topic) if name.startswith(HELD_PREFIX) else None
             if role is None or role.text in self._catalog.retrying.by_role:
                 continue
