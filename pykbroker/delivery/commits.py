@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from enum import Enum
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pykbroker.catalog.retrying import (
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REPEAT_S = 10.0
+"""Time between two lines of the log about what a group does not say as it should."""
 _TOLD = 1000
 """Groups and topics of which it is remembered what was said."""
 
@@ -75,7 +79,7 @@ class CommitChecks:
     def __init__(self, catalog: Catalog, topics: DeliveryTopics) -> None:
         self._catalog = catalog
         self._topics = topics
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], float] = {}
 
     async def check(self, group: str, topic: Topic, partition: int, offset: int, metadata: str) -> ErrorCode:
         """INVALID_REQUEST where the commit of ``offset`` asks for what cannot be, which is logged; the other
@@ -97,7 +101,8 @@ class CommitChecks:
                 )
         except WrongShape as error:
             if group != DLQ_GROUP:
-                if meaning(self._catalog, topic, group) is Meaning.FAILURES:
+                counts = meaning(self._catalog, topic, group) is Meaning.FAILURES
+                if counts and self._is_news(group, topic.name, REPEAT_S):
                     log.warning(
                         "a nack is not understood, the commit is applied: group=%s partition=%s-%d: %s",
                         group, topic.name, partition, error,
@@ -142,13 +147,20 @@ class CommitChecks:
             return f"there is nowhere to retry: {error}"
         return None
 
-    def _without_policy(self, group: str, topic: str) -> None:
-        """Say once what the group will wait for in vain."""
-        if (group, topic) in self._told:
-            return
+    def _is_news(self, group: str, topic: str, repeat_s: float) -> bool:
+        """Whether the log has not just said it: such commits are not refused, so they come on and on."""
+        last, now = self._told.get((group, topic)), monotonic()
+        if last is not None and now - last < repeat_s:
+            return False
         if len(self._told) >= _TOLD:
             self._told.clear()
-        self._told.add((group, topic))
+        self._told[group, topic] = now
+        return True
+
+    def _without_policy(self, group: str, topic: str) -> None:
+        """Say once what the group will wait for in vain."""
+        if not self._is_news(group, topic, inf):
+            return
         log.warning(
             "nacks do nothing, the commits are applied: group=%s topic=%s: no policy holds there, set "
             "pykbroker.retry.policy on the topic or the group", group, topic,
