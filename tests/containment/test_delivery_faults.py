@@ -150,6 +150,22 @@ def test_a_policy_that_names_a_compacted_topic() -> None:
         assert failures.eventually("graveyard", 1)[0].value == b"with key"
 
 
+@pytest.mark.parametrize("back", ["orders", RETRY])
+def test_a_policy_that_names_an_exchange_that_leads_back(back: str) -> None:
+    """Its letters go to the group's own dead-letter topic."""
+    bindings = f'[{{"to": "{back}"}}]'
+    exchange = {"pykbroker.exchange.type": "fanout", "pykbroker.exchange.bindings": bindings}
+    with failing(policy(lambda ctx: DeadLetter(topic="circle"))) as failures:
+        failures.policy("orders", retry_policy="harm")
+        assert failures.ask_for(RETRY) == 0
+        assert failures.create("circle", exchange) == 0
+        failures.put("orders", b"v")
+        assert failures.nack("billing", "orders", 0) == 0
+        failures.eventually(LETTERS, 1)
+        failures.only("orders", 1)
+        failures.only(RETRY, 0)
+
+
 def test_listeners_that_raise_are_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
     hooks = ("pykbroker_record_retried", "pykbroker_record_dead_lettered", "pykbroker_nack_skipped")
     listener = plugins.plugin("harmful", **{hook: lambda event: plugins.raising(event) for hook in hooks})
