@@ -56,7 +56,7 @@ class Policies:
             why = error.message
 
             def unavailable(ctx: RetryContext) -> None:
-                guard.fault(f"{why} (group={role.group})", ctx)
+                guard.fault(f"{why}; retried as by 'fixed' (group={role.group})", ctx)
 
             return unavailable
 
