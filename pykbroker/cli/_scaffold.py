@@ -21,7 +21,7 @@ Next:
   pip install -e {folder}
   pytest {folder}
   pykbroker plugins
-The broker loads it from now on; {folder}/README.md says what it does."""
+A broker loads it when it is started (again); {folder}/README.md says what it does."""
 
 
 def write(home: Path, name: str, kind: str) -> list[Path]:
