@@ -146,7 +146,7 @@ def batches(records: Iterable[tuple[int, bytes]]) -> tuple[bytearray, list[Batch
         buffer.extend(batch)
 
     for timestamp, each in records:
-        if building.count >= BATCH_RECORDS or not building.fits(each, BATCH_BYTES):
+        if building.count >= BATCH_RECORDS or not building.fits(timestamp, each, BATCH_BYTES):
             finish()
             building = Building(Codec.NONE)
         building.add(timestamp, each)

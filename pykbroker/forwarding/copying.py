@@ -26,6 +26,8 @@ ROUTED_FROM = "pykbroker-routed-from"
 
 _ROUTED_FROM_NAME = ROUTED_FROM.encode()
 _NO_HEADERS = b"\x00"
+_TOP = 1 << 63
+"""Timestamps have 64 bits, and so have their differences in a batch."""
 _VARINTS = [bytes((number << 1,)) for number in range(64)]
 """The varints of one byte, which are nearly all that there are."""
 
@@ -193,13 +195,20 @@ class Building:
         """Bytes of the batch so far, uncompressed."""
         return HEADER_SIZE + len(self._payload)
 
-    def fits(self, suffix: bytes, limit: int) -> bool:
-        """Whether another record leaves the batch within ``limit`` bytes; the first always does."""
-        return not self.count or self.size + len(suffix) + 20 <= limit
+    def fits(self, timestamp: int, suffix: bytes, limit: int) -> bool:
+        """Whether another record leaves the batch within ``limit`` bytes, and its time can be said in it;
+        the first always does."""
+        return not self.count or (
+            self.size + len(suffix) + 20 <= limit
+            and -_TOP <= timestamp < _TOP
+            and -_TOP <= timestamp - self._base_timestamp < _TOP
+        )
 
     def add(self, timestamp: int, suffix: bytes) -> None:
         """Append one record."""
         index = self.count
+        if not -_TOP <= timestamp < _TOP:  # a client's sum of two numbers: it wraps, as in Kafka
+            timestamp = (timestamp + _TOP) % (2 * _TOP) - _TOP
         if not index:
             self._base_timestamp = self._max_timestamp = timestamp
         elif timestamp > self._max_timestamp:

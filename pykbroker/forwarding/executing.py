@@ -94,7 +94,7 @@ class Executor:
                 suffix = suffix_of(move, index, record)
                 if suffixes is not None:
                     suffixes[offset] = suffix
-            if building is not None and not building.fits(suffix, rules.max_bytes):
+            if building is not None and not building.fits(record.timestamp, suffix, rules.max_bytes):
                 reached = await self._finish(move, base, building, rules)
                 building = None
             if building is None:

@@ -22,6 +22,7 @@ from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
 from pykbroker.log.errors import StorageError
 from pykbroker.log.log import Log
+from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.compression import Codec
 from tests.delivery.flow_world import Life, World, role, settled
 
@@ -537,3 +538,26 @@ async def test_a_log_of_plans_that_cannot_be_flushed_leaves_the_index_as_it_is(
         await life.flows.tidy()
         assert shard.log.recovery_point == shard.log.log_end_offset
         assert await world.index.waiting(lane, Released.nothing(0)) == 0
+
+
+async def test_times_that_clients_made_up_end_nothing(world: World) -> None:
+    async with world.running() as life:
+        await world.delays()
+        now_ms = life.clock.time_ms()
+        for time in (-(2**63), now_ms, 2**63 - 1, -1):
+            for delay in (5, 10):
+                record = RecordData(b"k", b"%d" % time, headers=after(delay))
+                batch = bytearray(encode_batch([record], timestamp_ms=time))
+                life.delayed("later").append_as_leader(batch, now_ms=now_ms)
+        await life.advance(5)
+        await life.advance(5)
+        records = life.records("later")
+        low = -(2**63)
+        beyond = [RecordData(b"k", b"", low, after(20)), RecordData(b"k", b"", low - 5, after(10))]
+        batch = bytearray(encode_batch(beyond, timestamp_ms=low))
+        life.delayed("later").append_as_leader(batch, now_ms=now_ms)
+        await life.advance(10)
+        await life.advance(10)
+        assert [record.timestamp for record in life.records("later")[8:]] == [2**63 - 5, low]
+        assert [b"%d" % record.timestamp for record in records] == [record.value for record in records]
+        assert len(records) == 8

@@ -63,10 +63,30 @@ def test_a_batch_that_grows_by_what_fits_keeps_its_limit(records: list[RecordDat
     building, copier = Building(0), Copier(None)
     for record in sources(*opened(encode_batch(records, timestamp_ms=5))):
         suffix = copier.suffix(record)
-        if not building.fits(suffix, limit):
+        if not building.fits(record.timestamp, suffix, limit):
             break
         building.add(record.timestamp, suffix)
     assert building.size <= limit or building.count == 1
+
+
+@given(st.lists(st.integers(-(2**64), 2**64) | st.integers(0, 2**41), min_size=1, max_size=5))
+def test_whatever_times_clients_write_are_kept_in_64_bits(times: list[int]) -> None:
+    batches: list[bytes] = []
+    building = Building(0)
+
+    def finish() -> None:
+        batches.append(
+            bytes(building.finish(producer_id=1, epoch=0, base_sequence=0, append_time_ms=None, level=None))
+        )
+
+    for time in times:
+        if not building.fits(time, b"\x01\x01\x00", 1 << 20):
+            finish()
+            building = Building(0)
+        building.add(time, b"\x01\x01\x00")
+    finish()
+    found = [record.timestamp for batch in batches for record in sources(*opened(batch))]
+    assert found == [(time + 2**63) % 2**64 - 2**63 for time in times]
 
 
 @given(st.binary(max_size=80), st.integers(0, 5))
