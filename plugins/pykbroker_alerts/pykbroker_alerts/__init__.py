@@ -130,8 +130,9 @@ def _log(counts: Counts) -> None:
             group,
             f" dead_letter_topic={dead_letter_topic}" if dead_letter_topic is not None else "",
             count,
-            event.partition,
-            event.offset,
+            # Who sends a failed record itself mostly does not say where it was.
+            "-" if event.partition is None else event.partition,
+            "-" if event.offset is None else event.offset,
             event.attempt,
             event.reason or "-",
         )
