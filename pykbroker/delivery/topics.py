@@ -177,20 +177,6 @@ class DeliveryTopics:
             self._told.add(refusal)
             log.warning("%s", refusal)
 
-    async def resolve(self, name: str) -> Topic | None:
-        """The topic ``name`` if it is, or may become, a retry or dead-letter topic; None if not."""
-        rules = self._catalog.retrying
-        there = self._catalog.image.topics.get(name)
-        if there is not None:
-            return there if ROLE in there.overrides and not there.hidden else None
-        if not rules.any_policy:
-            return None
-        role = rules.role_for(name, await self._known())
-        if role is None:
-            return None
-        ensured = await self.ensure(role.origin, role.group)
-        return ensured.retry if role.kind is RoleKind.RETRY else ensured.dead_letter
-
     async def groups_for(self, names: Iterable[str]) -> Collection[str]:
         """The known groups, if one of ``names`` may be a retry or dead-letter topic; else none."""
         rules, there = self._catalog.retrying, self._catalog.image.topics

@@ -7,7 +7,7 @@ and those behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pykbroker.records.batch import (
@@ -258,11 +258,6 @@ class Building:
         if self.codec != Codec.NONE:
             payload = compress(self.codec, payload, level)
         return bytearray(seal(header, payload))
-
-
-def total_size(records: Sequence[Source]) -> int:
-    """About the bytes of these records."""
-    return sum(record.size for record in records)
 
 
 def _varint(number: int) -> bytes:

@@ -72,6 +72,14 @@ class World:
     def sizes(self, *names: str) -> list[int]:
         return [len(self.topic(name).partitions) for name in names]
 
+    async def asked(self, name: str) -> Topic:
+        """The topic that a client gets who asks for its metadata, and may create it."""
+        known = await self.topics.groups_for([name])
+        error = (await self.admin.auto_create([name], known_groups=known))[name]
+        if error is not None:
+            raise error
+        return self.topic(name)
+
     async def create(self, name: str, partitions: int = 1, **overrides: str) -> Topic:
         new = NewTopic(
             name=name,
@@ -130,7 +138,7 @@ async def test_many_who_want_the_same(world: World) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(world.topics.ensure, "orders", "billing")
-            nursery.start_soon(world.topics.resolve, "orders.billing.dlq")
+            nursery.start_soon(world.asked, "orders.billing.dlq")
     assert len(world.names) == 5
 
 
@@ -218,7 +226,7 @@ async def test_two_groups_of_one_name(world: World) -> None:
         with pytest.raises(KafkaError, match=r"'a.b' and 'a.b'"):
             await world.topics.ensure("orders", group)
     with pytest.raises(KafkaError, match=r"'a b' and 'a_b'"):
-        await world.topics.resolve("orders.a_b.retry")
+        await world.asked("orders.a_b.retry")
     await world.set(GROUP, "a_b", {RETRY_TOPIC: "{topic}.{group}.r", DEAD: "{topic}.{group}.d"})
     assert (await world.topics.ensure("orders", "a b")).retry.name == "orders.a_b.retry"
     assert (await world.topics.ensure("orders", "a_b")).retry.name == "orders.a_b.r"
@@ -232,8 +240,7 @@ async def test_two_groups_of_one_name(world: World) -> None:
 
 async def test_a_name_that_was_asked_for_before_the_group_was_known(world: World) -> None:
     """The consumer of "a b" asks for orders.a_b.retry, and then joins."""
-    guessed = await world.topics.resolve("orders.a_b.retry")
-    assert guessed is not None
+    guessed = await world.asked("orders.a_b.retry")
     assert role_of(guessed) == Role(RoleKind.RETRY, "orders", "a_b")
     with pytest.raises(KafkaError, match="is there already"):
         await world.topics.ensure("orders", "a b")  # it cannot be told that nobody used it
@@ -311,12 +318,8 @@ async def test_bad_values_are_invalid_configs_in_every_scope(world: World) -> No
 
 
 async def test_asking_for_a_name_makes_both(world: World) -> None:
-    assert await world.topics.resolve("orders") is None
-    assert await world.topics.resolve("nobody.billing.retry") is None
-    found = await world.topics.resolve("orders.billing.dlq")
-    assert found is not None
-    assert role_of(found) == LETTERS
-    assert await world.topics.resolve("orders.billing.dlq") is found
+    assert role_of(await world.asked("nobody.billing.retry")) is None
+    assert role_of(await world.asked("orders.billing.dlq")) == LETTERS
     assert "orders.billing.retry" in world.names
 
 
