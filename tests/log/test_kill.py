@@ -45,9 +45,12 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         writer.wait()
         writer.stdout.close()
         acknowledged = max((int(line) for line in told[:-1]), default=end)
-        assert list(check_log(tmp_path / "t", gaps=False).report) == []
+        check = check_log(tmp_path / "t", gaps=False)
+        # A kill may cut a write short, on a page: nothing of that was acknowledged.
+        assert [str(note) for note in check.report.notes if "torn tail" not in note.what] == []
+        assert check.report.problems == []
         log = open_log(tmp_path / "t", Config(segment_bytes=30_000), clean=False)
-        assert log.log_end_offset >= acknowledged >= end
+        assert log.log_end_offset == check.end >= acknowledged >= end
         values, holes = read_values(log)
         assert holes == []
         assert sorted(values) == list(range(log.log_end_offset))
