@@ -226,10 +226,10 @@ def created_with(topic: CreateTopic) -> list[Change]:
 
 def deleted_with(image: Image, topic: Topic) -> list[Change]:
     """The flow that goes together with a topic that delays.  What waits behind a retry topic stays."""
-    return drop_flow(image, topic.topic_id)
+    return [*drop_flow(image, topic.topic_id)]
 
 
-def drop_flow(image: Image, flow_id: bytes) -> list[Change]:
+def drop_flow(image: Image, flow_id: bytes) -> list[DeleteTopic]:
     """What deletes the hidden topics of a flow."""
     found = (image.topics.get(name) for name in (delayed_name(flow_id), held_name(flow_id)))
     return [DeleteTopic(name=topic.name, topic_id=topic.topic_id) for topic in found if topic is not None]

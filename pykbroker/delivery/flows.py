@@ -31,6 +31,7 @@ from pykbroker.clock import pause
 from pykbroker.delivery.arriving import ArrivingLane, Decider, DelayDecider
 from pykbroker.delivery.deciders import RetryDecider
 from pykbroker.delivery.destinations import Destinations
+from pykbroker.delivery.dropping import Dropping
 from pykbroker.delivery.flow_lane import FlowPartition
 from pykbroker.delivery.index import Index
 from pykbroker.delivery.releasing import ReleaseWork
@@ -105,6 +106,7 @@ class Flows:
         self.index: Index = SqliteIndex(data_dir) if index is None else index
         self._flows: dict[tuple[str, int], FlowPartition] = {}
         self._nursery: trio.Nursery | None = None
+        self._dropping = Dropping(catalog, topics, partitions, engine, self._flows)
         self._tidying = Tidying(self.index, catalog, partitions, engine)
         self._arrived = self._moved = 0
         engine.landing = self._landing
@@ -349,38 +351,12 @@ class Flows:
                     flow.scope.cancel()
                 elif flow.work is not None:
                     flow.work.rest(flow.mark(flow.last_batch(self._engine)))
-        await self._drop_empty()
+        await self._dropping.drop_empty()
 
     async def _look_for_idle(self) -> None:
         while True:
             await pause(self._clock, IDLE_MS)
             await self.rest()
-
-    async def _drop_empty(self) -> None:
-        """Delete flows without a retry topic that nothing is in."""
-        for number, (name, topic) in enumerate(self._catalog.image.topics.items(), 1):
-            if not number % (10 * LOOK):
-                await trio.lowlevel.checkpoint()
-            role = role_of(topic) if name.startswith(HELD_PREFIX) else None
-            if role is None or role.text in self._catalog.retrying.by_role:
-                continue
-            flow_id = flow_id_of(name)
-            if flow_id is None or not self._is_empty(flow_id, len(topic.partitions)):
-                continue
-            try:
-                if await self._topics.drop_flow(flow_id):
-                    log.info("an empty flow without a retry topic is deleted: role=%s", role.text)
-            except KafkaError as error:
-                log.warning("an empty flow is not deleted yet: role=%s: %s", role.text, error)
-
-    def _is_empty(self, flow_id: bytes, partitions: int) -> bool:
-        """Whether nothing is in a flow.  Logs that were never used are not open; nobody knows what is in
-        those that could not be opened."""
-        logs = (delayed_name(flow_id), held_name(flow_id))
-        if any(self._partitions.is_offline(name, number) for name in logs for number in range(partitions)):
-            return False
-        flows = (self._flows.get((logs[1], number)) for number in range(partitions))
-        return all(flow is None or flow.is_empty(self._engine) for flow in flows)
 
 
 def _is_closed(flow: FlowPartition) -> bool:

@@ -185,14 +185,17 @@ class DeliveryTopics:
         missing = [name for name in names if name not in there]
         return await self._known() if any(rules.may_have_role(name, missing) for name in missing) else ()
 
-    async def drop_flow(self, flow_id: bytes) -> bool:
-        """Delete the hidden topics of a flow, unless a topic in front of it is there (again)."""
+    async def drop_flow(self, flow_id: bytes, topic_ids: Collection[bytes]) -> bool:
+        """Delete the hidden topics of a flow that have these ids, unless a topic in front of it is there
+        (again); whether they are gone."""
 
         def decide(image: Image) -> Sequence[Change]:
-            return [] if role_topics.has_front(image, flow_id) else role_topics.drop_flow(image, flow_id)
+            if role_topics.has_front(image, flow_id):
+                return []
+            return [each for each in role_topics.drop_flow(image, flow_id) if each.topic_id in topic_ids]
 
         image = await self._update(decide)
-        return not role_topics.drop_flow(image, flow_id)
+        return image.names_by_id.keys().isdisjoint(topic_ids)
 
     async def _known(self) -> Collection[str]:
         try:

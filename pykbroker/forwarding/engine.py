@@ -111,6 +111,19 @@ class Engine:
                             lowest = first if lowest is None else min(lowest, first)
         return lowest
 
+    def is_target(self, topic_ids: Collection[bytes]) -> bool:
+        """Whether an open plan of any lane moves something to one of these topics; True while that is not
+        known yet."""
+        if not self.shards.begun.is_set():
+            return True
+        for machine in self.shards.machines():
+            if machine is None:
+                return True
+            plans = (plan for lane in machine.busy.values() for plan in lane.plans.values())
+            if any(move.target.topic_id in topic_ids for plan in plans for move in plan.moves):
+                return True
+        return False
+
     # -- runners
 
     def runner(self, ingress: Place) -> Runner | None:

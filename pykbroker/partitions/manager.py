@@ -11,7 +11,7 @@ settings; :meth:`Partitions.open_all` still takes the image to begin with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +55,7 @@ class Partitions:
         self._image = catalog.image
         self._open: dict[TopicPartition, Partition] = {}
         self._offline: dict[TopicPartition, str] = {}
+        self._sealed: set[bytes] = set()
         self._closed = False
         self._flusher = Flusher()
         self.on_opened: Callable[[Partition], None] | None = None
@@ -92,6 +93,22 @@ class Partitions:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         found = self._open.get((name, index))
         return found if found is not None else self._first_use(name, index)
+
+    def seal(self, topic_ids: Collection[bytes]) -> None:
+        """Have all partitions of these topics, also those that were never used, refuse appends with
+        NOT_LEADER_OR_FOLLOWER: whoever appends tries again.  Undone by :meth:`unseal`."""
+        self._sealed.update(topic_ids)
+        self._set_sealed(topic_ids, True)
+
+    def unseal(self, topic_ids: Collection[bytes]) -> None:
+        """These topics stay."""
+        self._sealed.difference_update(topic_ids)
+        self._set_sealed(topic_ids, False)
+
+    def _set_sealed(self, topic_ids: Collection[bytes], sealed: bool) -> None:
+        for partition in self._open.values():
+            if partition.topic_id in topic_ids:
+                partition.sealed = sealed
 
     def _first_use(self, name: str, index: int) -> Partition:
         topic, state = self._state(name, index)
@@ -143,6 +160,7 @@ class Partitions:
             on_unflushed=self.upkeep.note_unflushed,
         )
         partition.under_min_isr = _under_min_isr(state, config)
+        partition.sealed = topic.topic_id in self._sealed
         self._open[topic.name, index] = partition
         if self.on_opened is not None:
             self.on_opened(partition)
@@ -172,6 +190,7 @@ class Partitions:
         """Follow the catalog: new configs and leader epochs, deleted topics."""
         self._image = delta.after
         for topic in delta.deleted:
+            self._sealed.discard(topic.topic_id)
             for state in topic.partitions:
                 self._delete(topic.name, state.index)
         for topic in delta.changed:

@@ -74,6 +74,8 @@ class Partition(Acknowledging):
         """Whether acks=all has to be refused because too few replicas are in sync."""
         self.skipped_holes = 0
         """Reads that went on behind damage (``pykbroker.corruption.policy=skip``)."""
+        self.sealed = False
+        """Whether appends are refused: the topic is about to be deleted, which may come to nothing."""
         self.needed_from: Callable[[], int] | None = None
         """The offset below which the broker itself has no use for the records any more, where it has one:
         nothing from there on is deleted or compacted."""
@@ -258,8 +260,9 @@ class Partition(Acknowledging):
         self._cut()
 
     def _check_writable(self) -> None:
-        if self.closed:
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is closed")
+        if self.closed or self.sealed:
+            why = "closed" if self.closed else "about to be deleted"
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"the partition is {why}")
         if self.failure is not None:
             self.request_flush()
             raise self.failure

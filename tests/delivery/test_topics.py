@@ -406,16 +406,17 @@ async def test_what_waits_outlives_the_retry_topic(world: World) -> None:
     await world.delete("orders.billing.retry")
     assert await world.topics.ensure_topic(RETRY)
     assert [world.topic(name).topic_id for name in flow_names()] == ids
-    assert not await world.topics.drop_flow(flow_of_role(RETRY))
+    assert not await world.topics.drop_flow(flow_of_role(RETRY), ids)
     await world.delete("orders")
     assert len(world.names) == 4
     await world.delete("orders.billing.retry")
     await world.delete("orders.billing.dlq")
     assert await world.topics.ensure_topic(RETRY) is await world.topics.ensure_topic(RETRY)
+    ids = [world.topic(name).topic_id for name in flow_names()]
     letters = await world.topics.ensure_topic(LETTERS)
     assert (letters.name, len(letters.partitions)) == ("orders.billing.dlq", 3)
     await world.delete("orders.billing.retry")
-    assert await world.topics.drop_flow(flow_of_role(RETRY))
+    assert await world.topics.drop_flow(flow_of_role(RETRY), ids)
     assert world.names == {"orders.billing.dlq"}
     assert len((await world.topics.ensure_topic(RETRY)).partitions) == 1
     await world.create("orders", 4, pykbroker_retry_policy="fixed")
