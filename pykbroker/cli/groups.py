@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pykbroker.cli import _group_settings
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._dead_letters import dead_letters, roles
 from pykbroker.cli._errors import Failed
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from pykbroker.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 
 
-@click.group("groups", short_help="List and describe consumer groups.")
+@click.group("groups", short_help="List, describe and alter consumer groups.")
 def command() -> None:
-    """List and describe consumer groups."""
+    """List, describe and alter consumer groups."""
+
+
+command.add_command(_group_settings.alter)
 
 
 @command.command("list")
@@ -49,10 +53,25 @@ def list_(bootstrap: str, form: str) -> None:
 @command.command()
 @click.argument("group")
 @click.option("--members", is_flag=True, help="The members instead of the offsets.")
+@_group_settings.describe_options
 @bootstrap_option
 @format_option
-def describe(group: str, members: bool, bootstrap: str, form: str) -> None:
-    """Show what GROUP has committed and how far it lags behind, partition by partition, and its failures."""
+def describe(
+    group: str,
+    members: bool,
+    settings: bool,
+    topics: tuple[str, ...],
+    everything: bool,
+    bootstrap: str,
+    form: str,
+) -> None:
+    """Show what GROUP has committed and how far it lags behind, partition by partition, and its failures.
+
+    With --settings: which settings it has, and what becomes of records that it cannot process, topic by
+    topic, with who says so.
+    """
+    if _group_settings.describes(group, members, settings, topics, everything, bootstrap, form):
+        return
 
     async def story(
         client: Client,
