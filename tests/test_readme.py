@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pykbroker.cli import cli
 from pykbroker.testing import BrokerThread
 from tests.strangers import run_strangers_tests
 
@@ -29,34 +31,41 @@ def test_there_are_two_commands_and_ci_runs_the_second() -> None:
 
 def test_the_producer_and_the_group_work_as_pasted(pykbroker: BrokerThread) -> None:
     producer, group, *_ = blocks("python")
-    outputs = [run(program, pykbroker.bootstrap) for program in (producer, group)]
+    outputs = [run(program, pykbroker.bootstrap, records=10) for program in (producer, group)]
     assert len(re.findall(r"order \d is in partition 0 at offset \d", outputs[0])) == 10
     assert len(re.findall(r"partition 0 offset \d: b'customer-\d' b'order \d'", outputs[1])) == 10
 
 
 def test_failed_deliveries_work_as_pasted(pykbroker: BrokerThread) -> None:
-    printed = run(blocks("python")[2], pykbroker.bootstrap)
+    (policy,) = re.findall(r"^\$ .venv/bin/pykbroker (.*?[^\\])\n(.*)", blocks("console")[0], re.DOTALL)
+    assert typed(policy[0].replace("\\\n", " "), pykbroker.bootstrap) == policy[1]
+    printed = run(blocks("python")[2], pykbroker.bootstrap, records=3)
     retried = ["payments.bank.retry: b'5 euros' fails"] * 2
     assert printed.splitlines() == ["payments: b'5 euros' fails", *retried]
 
 
-def run(program: str, bootstrap: str) -> str:
+def typed(command: str, bootstrap: str) -> str:
+    result = CliRunner().invoke(cli, shlex.split(command), env={"PYKBROKER_BOOTSTRAP": bootstrap})
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def run(program: str, bootstrap: str, records: int = 0) -> str:
+    """What it prints, where its consumer leaves off after so many records and not when no more come."""
     assert "localhost:9092" in program
-    program = program.replace("localhost:9092", bootstrap).replace("10_000", "3_000")
+    program = program.replace("localhost:9092", bootstrap).replace("10_000", "50_000")
+    loop = "for record in consumer:"
+    program = program.replace(loop, f"for _, record in zip(range({records}), consumer):")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_growing_the_topic_as_the_readme_says(pykbroker: BrokerThread) -> None:
-    (call,) = re.findall(r"`KafkaAdminClient\(\)\.(create_partitions\(.*?\))`", README)
-    from kafka import KafkaAdminClient
-
-    with closing(KafkaAdminClient(bootstrap_servers=pykbroker.bootstrap)) as admin:
-        admin.create_topics(["orders"])
-        eval(f"admin.{call}", {"admin": admin})
-        (topic,) = admin.describe_topics(["orders"])
-    assert len(topic["partitions"]) == 4
+    (command,) = re.findall(r"`.venv/bin/pykbroker (topics alter .*?)`", README)
+    typed("topics create orders -p 1", pykbroker.bootstrap)
+    typed(command, pykbroker.bootstrap)
+    assert typed("topics list", pykbroker.bootstrap).split()[-2:] == ["orders", "4"]
 
 
 def test_the_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
