@@ -16,6 +16,7 @@ from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
 from pykbroker.catalog.exchanges import BindingStep
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
+from pykbroker.catalog.loops import altered_by, check_has_failures, check_loops, check_retried
 from pykbroker.catalog.policies import Policies
 from pykbroker.catalog.retry_rules import RetryRules
 from pykbroker.catalog.retrying import DEAD_LETTER_TOPIC, DELIVERY_SETTINGS, ROLE
@@ -150,11 +151,14 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         check_topic_overrides(broker, values, before=topic.overrides)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
-    check_dead_letters(RetryRules(image, broker), broker, topic.name, values, topic.overrides)
+    rules = RetryRules(image, broker)
+    check_dead_letters(rules, broker, topic.name, values, topic.overrides)
+    check_has_failures(rules, topic.name, values, topic.overrides)
     changes: list[Change] = []
     if values != topic.overrides:
         changes.append(SetTopicConfig(name=topic.name, version=topic.config_version, overrides=values))
     changes += catalog.exchange_rules.alteration(image, topic, values, bindings)
+    check_loops(image, broker, changes, altered_by(changes, topic.overrides, values))
     return changes
 
 
@@ -187,7 +191,11 @@ def _group(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
     if values == now.values:
         return []
     _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
-    return [SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)]
+    changes: list[Change] = [
+        SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)
+    ]
+    check_loops(image, catalog.broker_config, changes, altered_by(changes, now.values, values))
+    return changes
 
 
 def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Change]:
@@ -214,13 +222,18 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
     if values == now.values:
         return []
     _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
-    return [SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)]
+    changes: list[Change] = [
+        SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)
+    ]
+    check_loops(image, current, changes, altered_by(changes, now.values, values), effective)
+    return changes
 
 
 def _check_target(catalog: Catalog, image: Image, template: str) -> None:
     """A group's or the broker's dead-letter topic, as far as it can be told now which one that is."""
     if template.strip() and "{" not in template:
         check_target(image, catalog.broker_config, template.strip(), "", DEAD_LETTER_TOPIC)
+        check_retried(RetryRules(image, catalog.broker_config), template.strip(), "")
 
 
 def check_broker_name(name: str, own: str) -> None:

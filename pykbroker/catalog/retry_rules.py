@@ -160,6 +160,22 @@ class RetryRules:
         shared = {each for each in given if "{" in each and not templates.is_per_group(each)}
         return frozenset(each.strip() for each in given if "{" not in each), tuple(shared)
 
+    @cached_property
+    def ways_of_dead_letters(self) -> Mapping[str, frozenset[str]]:
+        """To which topics and exchanges dead letters go, by the topics that they come from: of all flows that
+        there are, and of the topics with a policy of their own, whatever group may come."""
+        found: dict[str, set[str]] = {}
+        for topic in self.image.topics.values():
+            if topic.overrides.get(POLICY, NO_POLICY).strip() != NO_POLICY:
+                template = self.template(RoleKind.DEAD_LETTER, topic.name, "")
+                found.setdefault(topic.name, set()).add(template.replace("{topic}", topic.name))
+        for topic in self.by_role.values():
+            role = role_of(topic)
+            if role is not None and role.kind is RoleKind.RETRY:
+                target = self.settings(role.origin, role.group).dead_letter_topic
+                found.setdefault(role.origin, set()).add(target)
+        return {origin: frozenset(each) for origin, each in found.items() if self.eligible(origin)}
+
     def _gives(self, template: str, name: str) -> bool:
         """Whether this name, which has ``{topic}`` or ``{group}`` in it but not both, is the template's."""
         if "{group}" in template:

@@ -12,8 +12,8 @@ from typing import Final
 from pykbroker.catalog import names, placement
 from pykbroker.catalog.changes import AddPartitions, Change, CreateTopic, DeleteTopic, SetTopicConfig
 from pykbroker.catalog.draft import Draft
-from pykbroker.catalog.exchanges import reached
 from pykbroker.catalog.image import Image, Topic, new_topic_id
+from pykbroker.catalog.loops import check_retried, way_back
 from pykbroker.catalog.retry_rules import RetryRules
 from pykbroker.catalog.retrying import (
     DEAD_LETTER_TOPIC,
@@ -170,21 +170,11 @@ def check_target(image: Image, broker: BrokerConfig, name: str, origin: str, set
         why = f"{name}, which is a retry topic: its dead letters would be retried"
     elif topic is not None and TopicConfig.from_overrides(broker, topic.overrides).compacted:
         why = f"{name}, which is compacted: letters of one key would replace each other"
-    elif back := leads_back(image, name, origin):
-        why = f"{name}, an exchange that leads to {back}: they would fail again, for ever"
+    elif way := way_back(RetryRules(image, broker), origin, name):
+        why = f"{name}, an exchange that leads to {way[-1]}: they would fail again, for ever"
     else:
         return
     raise KafkaError(ErrorCode.INVALID_CONFIG, f"{setting}: dead letters cannot go to {why}")
-
-
-def leads_back(image: Image, name: str, origin: str) -> str | None:
-    """Where dead letters of ``origin`` would fail again, if ``name`` is an exchange that leads there: to the
-    origin, or to a retry topic."""
-    for each in reached(image, name):
-        role = role_of(image.topics[each]) if each in image.topics else None
-        if each == origin or (role is not None and role.kind is RoleKind.RETRY):
-            return each
-    return None
 
 
 def check_dead_letters(
@@ -205,6 +195,7 @@ def check_dead_letters(
     if own and template and "{group}" not in template and template != was.get(DEAD_LETTER_TOPIC):
         target = templates.filled(template, name, "")
         check_target(rules.image, broker, target, name, DEAD_LETTER_TOPIC)
+        check_retried(rules, target, name)
     newly = before is None or not TopicConfig.from_overrides(broker, was).compacted
     if newly and TopicConfig.from_overrides(broker, after).compacted and rules.is_dead_letter_target(name):
         raise KafkaError(

@@ -27,6 +27,7 @@ from pykbroker.catalog.draft import Draft
 from pykbroker.catalog.growth import MAX_NEW_PARTITIONS, MorePartitions, growth, too_many_partitions
 from pykbroker.catalog.image import INTERNAL, Image, Topic, new_topic_id
 from pykbroker.catalog.internal import internal_topic
+from pykbroker.catalog.loops import altered_by, check_has_failures, check_loops
 from pykbroker.catalog.policies import Policies
 from pykbroker.catalog.retry_rules import RetryRules
 from pykbroker.catalog.retrying import NO_POLICY, POLICY, Role, role_of
@@ -207,11 +208,14 @@ class TopicAdmin:
         overrides, exchange = self._catalog.exchange_rules.creation(image, new.name, given)
         change = CreateTopic(name=new.name, topic_id=new_topic_id(), replicas=replicas, overrides=overrides)
         check_dead_letters(rules, self._catalog.broker_config, new.name, overrides)
+        check_has_failures(rules, new.name, overrides, {})
         if self._policies is not None:
             asked = dataclasses.replace(change, overrides=given)  # with bindings, as the client says it
             self._policies.check_creation(asked, automatic=new.automatic)
         behind = [*ingress.created_with(change), *role_topics.created_with(change)]
-        return [change, *behind, *exchange], lambda after: after.topics[new.name]
+        changes = [change, *behind, *exchange]
+        check_loops(image, self._catalog.broker_config, changes, altered_by(changes, {}, overrides))
+        return changes, lambda after: after.topics[new.name]
 
     def _made_with_another(self, image: Image, new: NewTopic) -> list[Change] | None:
         """What is left to do if the topic came to be with another one of the same request: who asks for a

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pykbroker.catalog.ingress import ingress_name
+from pykbroker.catalog.loops import way_back
 from pykbroker.catalog.retrying import (
     REPLAY_TOPIC,
     Role,
@@ -22,7 +23,6 @@ from pykbroker.catalog.retrying import (
     retry_settings,
     role_of,
 )
-from pykbroker.catalog.role_topics import leads_back
 from pykbroker.delivery.held import Held, Kind
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
@@ -100,7 +100,7 @@ class Destinations:
         role = self.role
         if held.kind != Kind.NAMED or role is None:
             return False
-        return leads_back(self._catalog.image, held.name, role.origin) is not None
+        return way_back(self._catalog.retrying, role.origin, held.name) is not None
 
     def _place(self, topic: Topic, held: Held) -> Place | None:
         """The partition of ``topic``, or of the log in front of it."""

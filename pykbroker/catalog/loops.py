@@ -1,0 +1,160 @@
+"""Ways on which dead letters would come back by themselves, to fail for ever.
+
+An exchange sends on what it gets; a topic whose failures are retried sends on what fails for good.  Where
+that closes a circle, a record that nobody can process goes round it without an end.  It does not where dead
+letters lie in a topic until a person replays them: such a topic has no failures of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pykbroker.catalog.changes import Change, SetExchange
+from pykbroker.catalog.draft import Draft
+from pykbroker.catalog.exchanges import ALTERNATE, BINDINGS
+from pykbroker.catalog.image import Image
+from pykbroker.catalog.retry_rules import RetryRules
+from pykbroker.catalog.retrying import DEAD_LETTER_TOPIC, NO_POLICY, POLICY, RoleKind, role_of
+from pykbroker.config import BrokerConfig
+from pykbroker.errors import ErrorCode, KafkaError
+
+Way = tuple[str, ...]
+"""Topics and exchanges in the order in which a record gets to them."""
+
+
+def _nothing_more(name: str) -> Collection[str]:
+    return ()
+
+
+def way_back(
+    rules: RetryRules,
+    origin: str,
+    target: str,
+    more: Callable[[str], Collection[str]] = _nothing_more,
+) -> Way | None:
+    """On which way dead letters of ``origin`` that go to ``target`` would fail again: back on ``origin``, or
+    in a retry topic.  None: they come to rest.
+
+    ``more`` says where else dead letters of a topic go than settings say.
+    """
+    before: dict[str, str] = {target: origin}
+    todo = deque([target])
+    while todo:
+        name = todo.popleft()
+        if name == origin or _is_retry_topic(rules.image, name):
+            return _way(before, origin, name)
+        for each in sorted({*_onwards(rules, name), *more(name)}):
+            if each not in before:
+                before[each] = name
+                todo.append(each)
+    return None
+
+
+def _way(before: Mapping[str, str], origin: str, last: str) -> Way:
+    way = [last]
+    at = before[last]
+    while at != origin:
+        way.append(at)
+        at = before[at]
+    return (origin, *reversed(way))
+
+
+def _is_retry_topic(image: Image, name: str) -> bool:
+    topic = image.topics.get(name)
+    role = None if topic is None else role_of(topic)
+    return role is not None and role.kind is RoleKind.RETRY
+
+
+def _onwards(rules: RetryRules, name: str) -> Collection[str]:
+    """Where records in a topic or exchange get to with nobody's doing."""
+    exchange = rules.image.exchange(name)
+    if exchange is not None and exchange.kind is not None:
+        return exchange.current.targets
+    topic = rules.image.topics.get(name)
+    if topic is None or role_of(topic) is not None:
+        return ()
+    return rules.ways_of_dead_letters.get(name, ())
+
+
+def loops(rules: RetryRules) -> Mapping[tuple[str, str], Way]:
+    """All that there are, by the origin of dead letters and the exchange to which they go."""
+    exchanges = rules.image.exchanges
+    if not any(each.kind is not None for each in exchanges.values()):
+        return {}
+    found: dict[tuple[str, str], Way] = {}
+    for origin, targets in rules.ways_of_dead_letters.items():
+        for target in targets & exchanges.keys():
+            way = way_back(rules, origin, target)
+            if way is not None:
+                found[origin, target] = way
+    return found
+
+
+def check_loops(
+    image: Image,
+    broker: BrokerConfig,
+    changes: Sequence[Change],
+    altered: Collection[str],
+    broker_after: BrokerConfig | None = None,
+) -> None:
+    """Raise INVALID_CONFIG where ``changes`` close a loop; ``altered`` are the settings that they set.
+
+    What was one before is in nobody's way.
+    """
+    # The one that is named first is at fault, where several are altered.
+    blamed = [each for each in (BINDINGS, ALTERNATE, DEAD_LETTER_TOPIC, POLICY) if each in altered]
+    if not blamed:
+        return
+    draft = Draft(image)
+    for change in changes:
+        draft.apply(change)
+    found = loops(RetryRules(draft.view(), broker_after or broker))
+    new = found.keys() - loops(RetryRules(image, broker)).keys() if found else ()
+    for key in sorted(new):
+        way = found[key]
+        help_ = DEAD_LETTER_TOPIC if blamed[0] != DEAD_LETTER_TOPIC else BINDINGS
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"{blamed[0]}: dead letters of {way[0]} would fail again, for ever: {' > '.join(way)}; "
+            f"or alter {help_} on that way first",
+        )
+
+
+def altered_by(
+    changes: Sequence[Change], before: Mapping[str, str], after: Mapping[str, str]
+) -> Collection[str]:
+    """The settings that these changes of a topic alter, as far as they may close a loop."""
+    found = {key for key in (ALTERNATE, DEAD_LETTER_TOPIC, POLICY) if before.get(key) != after.get(key)}
+    if any(isinstance(each, SetExchange) and each.kind is not None and each.bind for each in changes):
+        found.add(BINDINGS)
+    return found
+
+
+def check_retried(rules: RetryRules, target: str, origin: str) -> None:
+    """Raise INVALID_CONFIG where ``target``, that shall get dead letters, has failures of its own: they
+    would not be retried any more."""
+    topic = rules.image.topics.get(target)
+    if topic is None or target == origin or role_of(topic) is not None or rules.is_dead_letter_target(target):
+        return
+    exchange = rules.image.exchange(target)
+    if (exchange is None or exchange.kind is None) and target in rules.ways_of_dead_letters:
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"{DEAD_LETTER_TOPIC}: dead letters cannot go to {target}, whose own failures are retried and "
+            f"would not be any more: {POLICY} is set there, or groups have retry topics for it",
+        )
+
+
+def check_has_failures(
+    rules: RetryRules, name: str, after: Mapping[str, str], before: Mapping[str, str]
+) -> None:
+    """Raise INVALID_CONFIG where a topic that gets dead letters shall have a policy of its own."""
+    policy = after.get(POLICY, NO_POLICY).strip()
+    if policy == before.get(POLICY, NO_POLICY).strip() or policy == NO_POLICY:
+        return
+    if rules.is_dead_letter_target(name):
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"{POLICY}: {name} gets dead letters, which are not retried; replay them to another topic",
+        )
