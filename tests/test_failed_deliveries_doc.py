@@ -39,6 +39,12 @@ def test_the_services_do_what_their_tests_say(
 
 
 def test_a_group_has_settings_of_its_own(pykbroker: BrokerThread) -> None:
+    shell = Shell(pykbroker.bootstrap)
+    set_up, _, its_own = blocks(STORY, "console")
+    type_in(shell, set_up)
+    type_in(shell, its_own)
+    for setting in ("policy", "max.attempts"):
+        shell("groups", "alter", "billing", "--unset", f"pykbroker.retry.{setting}")
     run(blocks(STORY, "python")[4], pykbroker.bootstrap)
     with closing(KafkaAdminClient(bootstrap_servers=pykbroker.bootstrap)) as admin:
         described = admin.describe_configs([ConfigResource(ConfigResourceType.GROUP, "billing")])
@@ -66,7 +72,7 @@ def _billing() -> ModuleType:
 
 def test_the_commands_show_what_the_page_shows(pykbroker: BrokerThread, billing: ModuleType) -> None:
     shell = Shell(pykbroker.bootstrap)
-    set_up, operator = blocks(STORY, "console")
+    set_up, operator, _ = blocks(STORY, "console")
     type_in(shell, set_up)
     with closing(KafkaProducer(bootstrap_servers=pykbroker.bootstrap)) as producer:
         for order in (b"price=5", b"poison", b"price=7"):

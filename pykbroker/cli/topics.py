@@ -201,7 +201,7 @@ def alter(
     Shown is what held before and what holds now.  If the broker refuses anything, nothing is altered.
 
     \b
-    Retry what a consumer cannot process, after 1, 2, 4, 8 minutes, then keep it as a dead letter:
+    Retry what a consumer cannot process, after up to 1, 2, 4, 8 minutes, then keep it as a dead letter:
       pykbroker topics alter orders --set pykbroker.retry.policy=exponential \\
           --set pykbroker.retry.delay.ms=60000 --set pykbroker.retry.max.attempts=4
 

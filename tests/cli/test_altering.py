@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -180,6 +183,16 @@ def test_brokers(pykbroker: BrokerThread) -> None:
     assert "cannot be altered while the broker runs" in str(
         refused(pykbroker, "brokers", "alter", "--set", "listeners=x")
     )
+
+
+def test_the_commands_that_the_page_shows(orders: BrokerThread) -> None:
+    run(orders, "topics", "create", "payments", "-p", "1")
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    section = page.partition("## Settings while it runs")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ pykbroker (.*)$", section, re.MULTILINE)
+    assert len(commands) > 3
+    for command in commands:
+        run(orders, *shlex.split(command))
 
 
 def completed(*words: str) -> list[str]:
