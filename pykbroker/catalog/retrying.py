@@ -42,6 +42,8 @@ DELAYED_PREFIX: Final = HIDDEN_PREFIX + "delayed_"
 HELD_PREFIX: Final = HIDDEN_PREFIX + "held_"
 REPLAY_TOPIC: Final = HIDDEN_PREFIX + "replay"
 """Held records that are dead letters on their way back; it has no topic in front of it."""
+HELD_LOGS: Final = (HELD_PREFIX, REPLAY_TOPIC)
+"""How logs are called of which what is released goes: offsets may be missing in them."""
 DLQ_GROUP: Final = "pykbroker.dlq"
 """The reserved group whose commits on dead-letter topics replay and purge."""
 

@@ -16,8 +16,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
-from pykbroker.log.compaction import Job, compact
+from pykbroker.log.compaction import Job, Outcome, compact
 
 COMMAND = (sys.executable, "-m", "pykbroker.log.cleaner_worker")
 """What to run."""
@@ -29,6 +30,11 @@ _ORPHANED = 3
 
 
 def main() -> int:
+    """Compact."""
+    return serve(lambda line: compact(Job.decode(line)))
+
+
+def serve(work: Callable[[bytes], Outcome]) -> int:
     """Read a job, do it, print the outcome; the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the broker, which ends us
     os.nice(_NICENESS)
@@ -36,7 +42,7 @@ def main() -> int:
     if line.endswith(b"\n"):  # else whoever asks has closed it already, and waits for the answer
         threading.Thread(target=_end_with_the_broker, daemon=True).start()
     try:
-        outcome = compact(Job.decode(line))
+        outcome = work(line)
     except OSError as e:
         sys.stdout.write(json.dumps({"error": str(e)}))
         return 1

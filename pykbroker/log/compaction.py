@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pykbroker.log.files import Files
 from pykbroker.log.retaining import KeyMap, Retention, is_aborted, spans_of
-from pykbroker.log.rewriting import Source, Survey, Writer
+from pykbroker.log.rewriting import Survey, Writer, copy, last_of_runs
 from pykbroker.records.producers import ProducerEntry
 
 
@@ -155,12 +155,12 @@ def compact(job: Job, files: Files | None = None) -> Outcome:
         mapped_end=mapped_end,
         aborted=survey.aborted,
         last_offsets=dict(job.last_offsets),
-        keep_headers=_last_of_runs(sources),
+        keep_headers=last_of_runs(sources),
         now_ms=job.now_ms,
         delete_retention_ms=job.delete_retention_ms,
     )
     with Writer(directory, job.segment_bytes, job.index_interval_bytes, files) as writer:
-        changed = _copy(sources, retention, writer)
+        changed = copy(sources, retention, writer)
         new = writer.finish()
         if not changed and len(new) == len(intact):
             return Outcome(dirty_start=mapped_end, damaged=damaged)
@@ -199,32 +199,3 @@ def _map_keys(survey: Survey, dirty_start: int, map_bytes: int) -> tuple[KeyMap,
             mapped_end = header.next_offset
         mapped_end = source.next_base
     return keys, mapped_end
-
-
-def _last_of_runs(sources: Sequence[Source]) -> frozenset[int]:
-    """Last offsets of the batches before each damaged segment, and of the last one.
-
-    Their headers stay, so that what is written has no gap at its end, and never nothing in it.
-    """
-    behind: list[Source | None] = [*sources[1:], None]
-    return frozenset(
-        source.last_offset
-        for source, following in zip(sources, behind, strict=True)
-        if source.intact and (following is None or not following.intact)
-    )
-
-
-def _copy(sources: Sequence[Source], retention: Retention, writer: Writer) -> bool:
-    """Third pass; True if anything went or changed."""
-    changed = False
-    for source in sources:
-        if not source.intact:
-            writer.end_segment()
-            continue
-        writer.begin_source(source.base)
-        for header, batch in source.batches():
-            kept = retention.filter(header, batch)
-            changed = changed or kept is not batch
-            if kept is not None:
-                writer.append(header, kept)
-    return changed

@@ -67,7 +67,7 @@ class Examining(LogState):
             segment=segment.base_offset,
             upper=upper,
             sealed=True,
-            compacted="compact" in self._config.cleanup_policy,
+            compacted=self.gaps_are_usual,
             epochs=self.epochs,
             anchors=Anchors(segment.base_offset, segment.index),
             known=self.damage,

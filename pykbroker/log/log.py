@@ -55,13 +55,15 @@ class Log(Serving, Cutting, Aging, Syncing):
         descriptors: Descriptors | None = None,
         on_progress: Progress | None = None,
         leader_epoch: int = -1,
+        sparse: bool = False,
     ) -> Log:
         """Open the log in ``directory``, which is made if it is missing.
 
         ``clean``: the last stop was clean (``.kafka_cleanshutdown`` was there), so only cheap checks
         are made; otherwise every batch from ``recovery_point`` on is verified.  ``leader_epoch``: no
-        batch can have a higher one, if that is known.  Blocks: for a large unclean log call it in a
-        thread.  Raises :class:`OSError`.
+        batch can have a higher one, if that is known.  ``sparse``: offsets may be missing though the
+        topic is not compacted.  Blocks: for a large unclean log call it in a thread.  Raises
+        :class:`OSError`.
         """
         if files is None:
             files = Files()
@@ -76,12 +78,12 @@ class Log(Serving, Cutting, Aging, Syncing):
             now_ms=now_ms,
             files=files,
             descriptors=descriptors,
-            compacted="compact" in config.cleanup_policy,
+            compacted=sparse or "compact" in config.cleanup_policy,
             leader_epoch=leader_epoch,
             on_progress=on_progress,
         )
         loaded = loader.load(clean=clean)
-        opened = cls(directory, config, files, descriptors, loaded)
+        opened = cls(directory, config, files, descriptors, loaded, sparse=sparse)
         if not clean:  # what the kernel has, the disk may not have yet
             opened.recovery_point = min(max(recovery_point, loaded.log_start), loaded.log_end)
             ends = [segment.base_offset for segment in loaded.segments[1:]]

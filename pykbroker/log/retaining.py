@@ -15,7 +15,7 @@ Kafka's rules (source: its log cleaner, KIP-534 for the delete horizon):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 
 from pykbroker.records.batch import (
@@ -154,16 +154,77 @@ class Retention:
         return batch
 
     def _without_records(self, header: BatchHeader) -> bytes | None:
-        last = self._last_offsets.get(header.producer_id) if header.has_producer_id else None
-        if header.last_offset in self._keep_headers:
-            return without_records(header)
-        if last is not None and (
-            header.last_offset == last
-            if last >= 0
-            else header.is_control and header.producer_epoch == -1 - last
-        ):
+        if header.last_offset in self._keep_headers or _is_last_of_producer(header, self._last_offsets):
             return without_records(header)
         return None
+
+
+Settled = Callable[[BatchHeader, bytes], Collection[int]]
+"""The offsets of the records of a batch that nobody needs, from its header and its decompressed payload.
+Raises :class:`BatchError` where it cannot tell."""
+
+
+class SettledRetention:
+    """Drops the records that are settled, whatever their keys, and nothing else: of a log that only the
+    broker itself reads.
+
+    ``last_offsets`` and ``keep_headers`` as in :class:`Retention`; batches whose last offsets are in
+    ``keep_whole`` stay as they are, and so does what cannot be understood.
+    """
+
+    def __init__(
+        self,
+        settled: Settled,
+        *,
+        last_offsets: Mapping[int, int],
+        keep_headers: Collection[int],
+        keep_whole: Collection[int],
+    ) -> None:
+        self._settled = settled
+        self._last_offsets = last_offsets
+        self._keep_headers = keep_headers
+        self._keep_whole = keep_whole
+        self.records_read = 0
+        self.records_kept = 0
+
+    def filter(self, header: BatchHeader, batch: Buffer) -> Buffer | None:
+        """What stays of ``batch``: itself, a smaller batch, its header alone, or None."""
+        self.records_read += header.record_count
+        split = None if header.last_offset in self._keep_whole else remaining(self._settled, header, batch)
+        if split is None or (header.record_count and len(split[1]) == header.record_count):
+            self.records_kept += header.record_count
+            return batch
+        payload, kept = split
+        self.records_kept += len(kept)
+        if kept:
+            return rebuild(header, payload, kept, None)
+        if header.last_offset in self._keep_headers or _is_last_of_producer(header, self._last_offsets):
+            return without_records(header) if header.record_count else batch
+        return None
+
+
+def remaining(settled: Settled, header: BatchHeader, batch: Buffer) -> tuple[bytes, list[RecordSpan]] | None:
+    """The payload of a batch, and the records in it that are not settled; None: that cannot be said."""
+    if header.is_control or header.is_transactional:
+        return None
+    payload, spans = spans_of(header, batch)
+    if not spans and header.record_count:
+        return None
+    try:
+        gone = settled(header, payload)
+    except BatchError:
+        return None
+    return payload, [span for span in spans if header.base_offset + span.offset_delta not in gone]
+
+
+def _is_last_of_producer(header: BatchHeader, last_offsets: Mapping[int, int]) -> bool:
+    """Whether a batch holds what must be known of a live producer."""
+    last = last_offsets.get(header.producer_id) if header.has_producer_id else None
+    if last is None:
+        return False
+    if last >= 0:
+        return header.last_offset == last
+    return header.is_control and header.producer_epoch == -1 - last
 
 
 def spans_of(header: BatchHeader, batch: Buffer) -> tuple[bytes, list[RecordSpan]]:

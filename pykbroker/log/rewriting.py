@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from pykbroker.log.files import Files
 from pykbroker.log.segment import CLEANED, INDEX, LOG, TIME_INDEX, file_name, write_indexes
@@ -32,6 +33,26 @@ class Source:
     last_offset: int = -1
     max_timestamp: int = -1
     intact: bool = True
+    wanted: bool = True
+    """False: it is not worth while to rewrite it."""
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether what is in it goes into new segments; else it stays where it is."""
+        return self.intact and self.wanted
+
+    def verified(self) -> Iterator[tuple[BatchHeader, memoryview]]:
+        """The same as :meth:`batches`, each looked at closely.  Raises :class:`BatchError` at damage."""
+        expected = self.base
+        for header, batch in self.batches():
+            if header.base_offset < expected or header.next_offset > self.next_base:
+                raise BatchError(f"offsets out of order: offset={header.base_offset}")
+            if not crc_ok(batch):
+                raise BatchError(f"CRC does not match: offset={header.base_offset}")
+            expected = header.next_offset
+            self.last_offset = header.last_offset
+            self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+            yield header, batch
 
     def batches(self) -> Iterator[tuple[BatchHeader, memoryview]]:
         """Header and bytes of each batch.  Raises :class:`BatchError` at the first that is not good."""
@@ -92,16 +113,8 @@ class Survey:
             self.sources.append(source)
 
     def _look_at(self, source: Source, opened: dict[int, int]) -> None:
-        expected = source.base
         try:
-            for header, batch in source.batches():
-                if header.base_offset < expected or header.next_offset > source.next_base:
-                    raise BatchError(f"offsets out of order: offset={header.base_offset}")
-                if not crc_ok(batch):
-                    raise BatchError(f"CRC does not match: offset={header.base_offset}")
-                expected = header.next_offset
-                source.last_offset = header.last_offset
-                source.max_timestamp = max(source.max_timestamp, header.max_timestamp)
+            for header, batch in source.verified():
                 if header.is_transactional:
                     self._note_transaction(header, batch, opened)
         except BatchError:
@@ -204,3 +217,40 @@ class Writer:
 
     def _path(self, base: int, suffix: str) -> Path:
         return self._directory / (file_name(base, suffix) + CLEANED)
+
+
+class Filter(Protocol):
+    """Decides what stays, batch by batch, in offset order."""
+
+    def filter(self, header: BatchHeader, batch: Buffer) -> Buffer | None:
+        """What stays of ``batch``: itself, a smaller batch, its header alone, or None."""
+        ...
+
+
+def copy(sources: Sequence[Source], retention: Filter, writer: Writer) -> bool:
+    """Write what stays of the sources that are rewritten; True if anything went or changed."""
+    changed = False
+    for source in sources:
+        if not source.is_rewritten:
+            writer.end_segment()
+            continue
+        writer.begin_source(source.base)
+        for header, batch in source.batches():
+            kept = retention.filter(header, batch)
+            changed = changed or kept is not batch
+            if kept is not None:
+                writer.append(header, kept)
+    return changed
+
+
+def last_of_runs(sources: Sequence[Source]) -> frozenset[int]:
+    """Last offsets of the batches before each segment that stays as it is, and of the last one.
+
+    Their headers stay, so that what is written has no gap at its end, and never nothing in it.
+    """
+    behind: list[Source | None] = [*sources[1:], None]
+    return frozenset(
+        source.last_offset
+        for source, following in zip(sources, behind, strict=True)
+        if source.is_rewritten and (following is None or not following.is_rewritten)
+    )

@@ -94,7 +94,7 @@ class Serving(Examining):
     def _cursor(self, segment: Segment, limit: int, limit_offset: int, upper: int, strict: bool) -> Cursor:
         """A cursor at the segment's start."""
         epochs = self.epochs if self._epochs_trusted else None
-        accepted = None if "compact" in self._config.cleanup_policy else self._accepted
+        accepted = None if self.gaps_are_usual else self._accepted
         return Cursor(segment, epochs, 0, segment.base_offset, limit, limit_offset, upper, accepted, strict)
 
     def _take(

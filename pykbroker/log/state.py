@@ -59,9 +59,17 @@ class LogState:
     """Segments on disk, and what is known about them in memory."""
 
     def __init__(
-        self, directory: Path, config: LogConfig, files: Files, descriptors: Descriptors, loaded: Loaded
+        self,
+        directory: Path,
+        config: LogConfig,
+        files: Files,
+        descriptors: Descriptors,
+        loaded: Loaded,
+        *,
+        sparse: bool = False,
     ) -> None:
         self.directory = directory
+        self._sparse = sparse
         self._files = files
         self._descriptors = descriptors
         self._segments = loaded.segments
@@ -108,6 +116,11 @@ class LogState:
         self._max_time_entries = max(1, config.segment_index_bytes // TIME_ENTRY_SIZE - 1)
         jitter = min(config.segment_jitter_ms, config.segment_ms)
         self._segment_ms = config.segment_ms - (random.randrange(jitter) if jitter > 0 else 0)
+
+    @property
+    def gaps_are_usual(self) -> bool:
+        """Whether offsets may be missing without damage: what is rewritten may have lost records."""
+        return self._sparse or "compact" in self._config.cleanup_policy
 
     @property
     def size(self) -> int:

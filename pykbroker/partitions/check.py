@@ -17,6 +17,7 @@ from typing import Final
 from pykbroker.catalog.check import check_catalog
 from pykbroker.catalog.image import Image, Topic
 from pykbroker.catalog.local import DIRECTORY as CATALOG_DIRECTORY
+from pykbroker.catalog.retrying import HELD_LOGS
 from pykbroker.log import checkpoints
 from pykbroker.log.check import LogCheck, check_log
 from pykbroker.log.checkpoints import TopicPartition
@@ -134,7 +135,8 @@ class _Check:
         if topic is not None and topic_id not in (None, topic.topic_id):
             self.report.note(path, "of an earlier topic of that name; the next start sets it aside")
         compacted = key in self.offsets.get(cleaning.CHECKPOINT, {})
-        return self._check_log(name, key, gaps=topic is None or compacted or _is_compacted(topic))
+        gaps = topic is None or compacted or _is_compacted(topic) or key[0].startswith(HELD_LOGS)
+        return self._check_log(name, key, gaps=gaps)
 
     def _check_log(
         self, name: str, key: TopicPartition, *, gaps: bool, also: re.Pattern[str] | None = None

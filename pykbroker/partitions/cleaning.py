@@ -5,6 +5,9 @@ Every ``log.cleaner.backoff.ms`` the dirtiest log is taken whose dirty share is 
 left.  The worker reads the closed segments and writes cleaned ones beside them; here they are swapped in,
 if the log still has the segments that they replace.  Up to where each log is clean is kept in Kafka's
 ``cleaner-offset-checkpoint``; without it a log is compacted from its start again, with the same result.
+
+Others may have closed segments of their logs rewritten in the same way (:meth:`Cleaner.rewrite`).  There is
+one worker at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import logging
 import math
 import os
 import subprocess
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +29,7 @@ from pykbroker.clock import Clock
 from pykbroker.errors import KafkaError
 from pykbroker.log import checkpoints
 from pykbroker.log.cleaner_worker import COMMAND
-from pykbroker.log.compaction import CompactionError, Job, Outcome, is_due
+from pykbroker.log.compaction import CompactionError, Job, Outcome, is_due, last_offsets
 from pykbroker.log.files import Files
 from pykbroker.partitions.acknowledging import NEVER
 from pykbroker.partitions.partition import Partition
@@ -52,6 +57,7 @@ class Cleaner:
         self._files = files
         self._clean_to: dict[tuple[str, int], int] | None = None
         self._idle_until: dict[Partition, int] = {}
+        self._one = trio.Lock()
         self.runs = 0
         """Compactions that were done."""
 
@@ -131,8 +137,7 @@ class Cleaner:
         """Compact ``partition`` now, whatever its dirty share."""
         job = self._job(partition)
         try:
-            outcome = Outcome.decode(await _run_worker(job))
-            self._swap(partition, outcome)
+            outcome = await self.rewrite(partition, COMMAND, job.encode())
         except (OSError, KafkaError, CompactionError) as error:
             log.error("compaction failed: partition=%s-%d: %s", partition.topic, partition.index, error)
             self._idle_until[partition] = self._clock.time_ms() + 10 * self._backoff_ms
@@ -146,6 +151,16 @@ class Cleaner:
         else:
             self._idle_until.pop(partition, None)
         await self._note(partition, outcome)
+
+    async def rewrite(self, partition: Partition, command: Sequence[str], job: bytes) -> Outcome:
+        """Have ``command`` do ``job``, and put what it wrote in place of what it read.
+
+        Raises :class:`OSError`, :class:`KafkaError` and :class:`CompactionError`; then nothing is lost.
+        """
+        async with self._one:
+            outcome = Outcome.decode(await _run_worker(command, job))
+        self._swap(partition, outcome)
+        return outcome
 
     @property
     def _backoff_ms(self) -> int:
@@ -166,10 +181,7 @@ class Cleaner:
             segment_bytes=config.segment_bytes,
             index_interval_bytes=config.index_interval_bytes,
             map_bytes=self._catalog.broker_config.log_cleaner_dedupe_buffer_size,
-            last_offsets=[
-                (entry.producer_id, entry.window[-1].last_offset if entry.window else -1 - entry.epoch)
-                for entry in partition.log.producers
-            ],
+            last_offsets=last_offsets(partition.log.producers),
         )
 
     def _swap(self, partition: Partition, outcome: Outcome) -> None:
@@ -180,10 +192,9 @@ class Cleaner:
             # Retention or a deletion was faster; what the worker wrote is removed when the log is opened.
             log.info("compaction thrown away, the log has changed: partition=%r", partition)
             return
-        replaced = partition.log.replace_segments(outcome.old, outcome.new)
-        self._partitions.upkeep.remove_later(
-            replaced, self._clock.time_ms() + partition.config.file_delete_delay_ms
-        )
+        due_ms = self._clock.time_ms() + partition.config.file_delete_delay_ms
+        for old, new in _runs(list(present), outcome):
+            self._partitions.upkeep.remove_later(partition.log.replace_segments(old, new), due_ms)
         log.info(
             "compacted: partition=%s-%d records=%d->%d bytes=%d->%d",
             partition.topic, partition.index, outcome.records_before, outcome.records_after,
@@ -213,9 +224,22 @@ def _end(partition: Partition) -> int:
     return min(partition.last_stable_offset, partition.deletable_end)
 
 
-async def _run_worker(job: Job) -> bytes:
+def _runs(present: Sequence[int], outcome: Outcome) -> Iterator[tuple[list[int], list[int]]]:
+    """The segments that were rewritten, by runs of neighbours, each with what takes its place: segments
+    that stay as they are, because they are damaged, may lie between."""
+    rewritten = set(outcome.old)
+    upper = [*present[1:], 1 << 63]
+    pairs = zip(present, upper, strict=True)
+    for is_rewritten, group in groupby(pairs, lambda pair: pair[0] in rewritten):
+        run = list(group)
+        new = [base for base in outcome.new if run[0][0] <= base < run[-1][1]]
+        if is_rewritten and new:
+            yield [base for base, _ in run], new
+
+
+async def _run_worker(command: Sequence[str], job: bytes) -> bytes:
     """What the worker printed.  Raises :class:`OSError` if there can be none."""
-    process = await trio.lowlevel.open_process(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = await trio.lowlevel.open_process(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None
@@ -223,7 +247,7 @@ async def _run_worker(job: Job) -> bytes:
     async with stdin, stdout:
         try:
             with contextlib.suppress(trio.BrokenResourceError):  # it died; its output says so
-                await stdin.send_all(job.encode() + b"\n")
+                await stdin.send_all(job + b"\n")
             output = b"".join([chunk async for chunk in stdout])
             await process.wait()
         finally:

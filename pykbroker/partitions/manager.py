@@ -20,6 +20,7 @@ import trio
 from pykbroker.catalog.catalog import Catalog, Delta
 from pykbroker.catalog.image import Image, PartitionState, Topic
 from pykbroker.catalog.inheriting import taking_from
+from pykbroker.catalog.retrying import HELD_LOGS
 from pykbroker.clock import Clock
 from pykbroker.config import TopicConfig
 from pykbroker.errors import ErrorCode, KafkaError
@@ -130,6 +131,7 @@ class Partitions:
                 log_start=0,
                 now_ms=self._clock.time_ms(),
                 files=self._files,
+                sparse=name.startswith(HELD_LOGS),
             )
             checkpoints.write_partition_metadata(directory, topic.topic_id, self._files or Files())
         except (OSError, StorageError) as error:

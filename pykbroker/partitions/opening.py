@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from pykbroker.catalog.image import Image
+from pykbroker.catalog.retrying import HELD_LOGS
 from pykbroker.clock import Clock
 from pykbroker.config import TopicConfig
 from pykbroker.log import checkpoints
@@ -145,6 +146,7 @@ class Opening:
                 files=self._given_files,
                 on_progress=progress if tell else None,
                 leader_epoch=self._leader_epoch(key),
+                sparse=key[0].startswith(HELD_LOGS),
             )
         except (OSError, StorageError) as error:
             self.failed[key] = f"log cannot be opened: {error}"

@@ -93,6 +93,7 @@ def open_log(
     log_start: int = 0,
     files: Files | None = None,
     leader_epoch: int = -1,
+    sparse: bool = False,
 ) -> Log:
     """Open with defaults for a test."""
     return Log.open(
@@ -104,6 +105,7 @@ def open_log(
         now_ms=NOW,
         files=files,
         leader_epoch=leader_epoch,
+        sparse=sparse,
     )
 
 

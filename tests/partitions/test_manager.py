@@ -386,6 +386,23 @@ async def test_compaction_goes_as_far_as_the_broker_has_no_use_for_records(bench
     assert len(offsets_in(partition)) < len(kept)
 
 
+async def test_a_damaged_segment_does_not_end_the_compaction_of_its_neighbours(bench: Bench) -> None:
+    partition = bench.topic(cleanup_policy="compact", segment_bytes="300")
+    for number in range(20):
+        keyed(bench, partition, b"k", b"v%d" % number)
+    bad = list(partition.log.segments())[2]
+    path = partition.log.directory / f"{bad:020d}.log"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    cleaner = bench.partitions.upkeep.cleaner
+    await cleaner.clean(partition)
+    assert cleaner.runs == 1
+    assert path.read_bytes() == data
+    assert len(partition.log.segments()) == 4, "before it, itself, behind it, and the active one"
+    assert len(offsets_in(partition)) < 10
+
+
 async def test_a_topic_deleted_while_it_is_compacted(bench: Bench) -> None:
     partition = bench.topic(cleanup_policy="compact", segment_bytes="300")
     for number in range(20):
