@@ -1,7 +1,7 @@
 """Where a held record goes, looked up when it is released: topics come and go while it waits.
 
 A destination that is not there, or that refuses what cannot be refused, is made or waited for; what waits
-stands in line for a place of its own, and is in nobody's way.
+stands in line for a place of its own (:func:`somewhere`, :func:`with_a_key`), and is in nobody's way.
 """
 
 from __future__ import annotations
@@ -40,8 +40,17 @@ REPEAT_S: Final = 60.0
 
 def somewhere(held: Held) -> Place:
     """A place that stands for a destination that is not there: no topic has its id."""
+    return _standing_for(held, b"pykbroker-held")
+
+
+def with_a_key(held: Held) -> Place:
+    """The same for one that is compacted, where the record has no key: those that have one pass it by."""
+    return _standing_for(held, b"pykbroker-nokey")
+
+
+def _standing_for(held: Held, person: bytes) -> Place:
     name = f"{held.kind}:{held.name}".encode("utf-8", "surrogateescape")
-    return Place(hashlib.blake2b(name, digest_size=16, person=b"pykbroker-held").digest(), held.partition)
+    return Place(hashlib.blake2b(name, digest_size=16, person=person).digest(), held.partition)
 
 
 def _letters(role: Role) -> Role:
@@ -58,9 +67,9 @@ class Destinations:
         self._catalog = catalog
         self._topics = topics
         self._monotonic = monotonic
-        self._told: dict[tuple[Kind, str], float] = {}
+        self._told: dict[tuple[Kind, str, bool], float] = {}
         self._image: object = None
-        self._known: dict[tuple[int, str, int], Place | None] = {}
+        self._known: dict[tuple[int, str, int, bool], Place | None] = {}
 
     @property
     def role(self) -> Role | None:
@@ -68,21 +77,19 @@ class Destinations:
         topic = self._catalog.image.topics.get(self._held_topic)
         return None if topic is None else role_of(topic)
 
-    def find(self, held: Held) -> Place | None:
-        """Where the record goes; None: there is no such topic now."""
+    def find(self, held: Held, *, has_key: bool = True) -> Place | None:
+        """Where the record goes; None: there is no such topic now.  :func:`with_a_key` where there is one
+        that does not take it."""
         if self._image is not self._catalog.image:
             self._image = self._catalog.image
             self._known.clear()
-        key = (held.kind, held.name, held.partition)
+        key = (held.kind, held.name, held.partition, has_key)
         try:
             return self._known[key]
         except KeyError:
-            found = self._known[key] = self._find(held)
+            topic = self._topic(held)
+            found = self._known[key] = None if topic is None else self._place(topic, held, has_key)
             return found
-
-    def _find(self, held: Held) -> Place | None:
-        topic = self._topic(held)
-        return None if topic is None else self._place(topic, held)
 
     def _topic(self, held: Held) -> Topic | None:
         image = self._catalog.image
@@ -102,11 +109,14 @@ class Destinations:
             return False
         return way_back(self._catalog.retrying, role.origin, held.name) is not None
 
-    def _place(self, topic: Topic, held: Held) -> Place | None:
+    def _place(self, topic: Topic, held: Held, has_key: bool) -> Place | None:
         """The partition of ``topic``, or of the log in front of it."""
         number = held.partition % len(topic.partitions)
         behind = topic.topic_id
         config = self._catalog.topic_config(topic)
+        if not has_key and config.compacted:
+            # A log in front of it would take the record, and what moves it on then drop it.
+            return with_a_key(held)
         if held.kind != Kind.FACE and config.pykbroker_delay_enable and (flow := flow_of(topic)) is not None:
             name = delayed_name(flow)
         elif config.pykbroker_partitioner:
@@ -116,18 +126,20 @@ class Destinations:
         front = self._catalog.image.topics.get(name)
         return None if front is None else Place(front.topic_id, number)
 
-    async def make(self, held: Held, but_not: Place) -> Place:
+    async def make(self, held: Held, but_not: Place, *, has_key: bool = True) -> Place:
         """Where the record goes, made if need be; not to ``but_not``, which refuses it.
 
         Raises :class:`KafkaError` with what is in the way.
         """
-        found = self.find(held)
+        found = self.find(held, has_key=has_key)
         if found is None:
             topic = await self._made(held)
-            found = None if topic is None else self._place(topic, held)
+            found = None if topic is None else self._place(topic, held, has_key)
         if found == but_not:
             topic = await self._usual(held)
-            found = None if topic is None else self._place(topic, held)
+            found = None if topic is None else self._place(topic, held, has_key)
+        if but_not == with_a_key(held) and found in (None, but_not):
+            raise KafkaError(ErrorCode.POLICY_VIOLATION, "it is compacted, and they have no key")
         if found is None or found == but_not:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic that takes them")
         return found
@@ -169,15 +181,18 @@ class Destinations:
             return held.name
         return self._held_topic if role is None else role.text
 
-    def waits(self, held: Held, records: int, why: object) -> None:
-        """Say, once a minute per destination, that records wait, and what would help."""
+    def waits(self, held: Held, records: int, why: object, *, no_key: bool) -> None:
+        """Say, once a minute per destination, that records wait (``no_key``: for want of a key), and what
+        would help."""
         now = self._monotonic()
-        key = (held.kind, held.name)
+        key = (held.kind, held.name, no_key)
         if now - self._told.get(key, -REPEAT_S) < REPEAT_S:
             return
         self._told[key] = now
         role = self.role
-        if held.kind == Kind.REPLAY or self._held_topic == REPLAY_TOPIC:
+        if no_key:
+            help_ = "alter its cleanup.policy to delete"
+        elif held.kind == Kind.REPLAY or self._held_topic == REPLAY_TOPIC:
             help_ = "create the topic, or the letters stay where they are until then"
         elif held.kind == Kind.NAMED:
             help_ = "make room for that topic, or alter pykbroker.dead.letter.topic for what fails later"

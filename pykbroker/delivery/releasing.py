@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pykbroker.delivery import held as form
 from pykbroker.delivery.alarm import Alarm
-from pykbroker.delivery.destinations import Destinations, somewhere
+from pykbroker.delivery.destinations import Destinations, somewhere, with_a_key
 from pykbroker.delivery.held import HeldError
 from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
 from pykbroker.delivery.indexing import Indexing
@@ -177,7 +177,7 @@ class ReleaseWork(Work):
             held = form.decision(record)
             if held.due_ms != row.due_ms:
                 await self.indexing.distrust(row)  # or it would be released at another time
-            place = self._destinations.find(held)
+            place = self._destinations.find(held, has_key=record.key is not None)
             offsets.setdefault(somewhere(held) if place is None else place, []).append(row.offset)
         after = batch.after
         return Step(
@@ -249,9 +249,13 @@ class ReleaseWork(Work):
                 continue
             held = form.decision(record)
             try:
-                place = await self._destinations.make(held, but_not=move.target)
+                place = await self._destinations.make(
+                    held, but_not=move.target, has_key=record.key is not None
+                )
             except KafkaError as error:
-                self._destinations.waits(held, len(refused), f"{error} ({refused[offset]})")
+                no_key = move.target == with_a_key(held)
+                why = str(error) if no_key else f"{error} ({refused[offset]})"
+                self._destinations.waits(held, len(refused), why, no_key=no_key)
                 return None
             offsets.setdefault(place, []).append(offset)
         return [Route(place, tuple(each)) for place, each in offsets.items()]

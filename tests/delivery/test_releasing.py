@@ -125,6 +125,93 @@ async def test_a_compacted_target_gives_way_to_the_usual_one_for_what_has_no_key
         assert life.values("orders.billing.dlq") == [b"keyless"]
 
 
+async def again(life: Life) -> None:
+    """Have what waits for another attempt have it."""
+    life.clock._session_shift += 10
+    await life.advance(1)
+
+
+async def test_a_letter_without_key_for_a_compacted_topic_is_in_nobodys_way(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However the topic came to be compacted: the broker's default may have changed."""
+    async with world.running() as life:
+        held = await retries(life, pykbroker_dead_letter_topic="graves")
+        await world.alter("graves", "cleanup.policy", "compact")
+        hold(held, letter(life, "graves"), key=None, value=b"keyless")
+        hold(held, letter(life, "graves"), value=b"first")
+        await settled()
+        hold(held, letter(life, "graves"), value=b"second")
+        await again(life)
+        assert life.values("graves") == [b"first", b"second"]
+        assert life.flows.statistics().stuck == 1
+        assert "cleanup.policy" in caplog.text
+    async with world.running() as life:
+        hold(life.held(RETRY), letter(life, "graves"), value=b"third")
+        await again(life)
+        assert life.values("graves") == [b"first", b"second", b"third"]
+        await world.alter("graves", "cleanup.policy", "delete")
+        await again(life)
+        assert life.values("graves") == [b"first", b"second", b"third", b"keyless"]
+        await again(life)
+        assert life.flows.statistics().stuck == 0
+        assert len(life.values("graves")) == 4
+
+
+async def test_a_topic_compacted_when_letters_are_on_their_way_takes_those_with_a_key(world: World) -> None:
+    """Also of a partly moved plan, where the part that is refused stays exactly once."""
+    async with world.running() as life:
+        held = await retries(life, pykbroker_dead_letter_topic="graves")
+        topic = world.catalog.image.topics["graves"]
+        life.partitions.seal([topic.topic_id])  # so that they wait
+        for value in (b"0", b"1", b"2"):
+            hold(held, letter(life, "graves"), value=value)
+            hold(held, letter(life, "graves"), key=None, value=b"keyless " + value)
+            await settled()
+        await world.alter("graves", "cleanup.policy", "compact")
+        life.partitions.unseal([topic.topic_id])
+        await again(life)
+        assert life.values("graves") == [b"0", b"1", b"2"]
+        assert life.flows.statistics().stuck >= 1
+    async with world.running() as life:
+        await world.alter("graves", "cleanup.policy", "delete")
+        await again(life)
+        assert life.values("graves") == [b"0", b"1", b"2", b"keyless 0", b"keyless 1", b"keyless 2"]
+
+
+async def test_a_letter_without_key_for_a_compacted_topic_with_a_partitioner_is_not_dropped(
+    world: World,
+) -> None:
+    async with world.running() as life:
+        await world.create("graves", 1, pykbroker_partitioner="round-robin")
+        held = await retries(life, pykbroker_dead_letter_topic="graves")
+        await world.alter("graves", "cleanup.policy", "compact")
+        hold(held, letter(life, "graves"), key=None, value=b"keyless")
+        hold(held, letter(life, "graves"), value=b"keyed")
+        await settled()
+        assert life.values("graves") == [b"keyed"]
+        await world.alter("graves", "cleanup.policy", "delete")
+        await again(life)
+        assert life.values("graves") == [b"keyed", b"keyless"]
+
+
+async def test_a_letter_without_key_that_goes_back_is_in_nobodys_way(world: World) -> None:
+    async with world.running() as life:
+        await world.create("there", 1)
+        await world.alter("there", "cleanup.policy", "compact")
+        await TopicAdmin(life.catalog).ensure_internal(REPLAY_TOPIC)
+        log = life.partitions.get(REPLAY_TOPIC, 0)
+        now_ms = life.clock.time_ms()
+        hold(log, Held(now_ms, Kind.REPLAY, 0, "there"), value=b"keyless", key=None)
+        hold(log, Held(now_ms, Kind.REPLAY, 0, "there"), value=b"keyed")
+        await settled()
+        assert life.values("there") == [b"keyed"]
+        await world.delete("there")
+        await world.create("there", 1)
+        await again(life)
+        assert life.values("there") == [b"keyless"]
+
+
 async def test_letters_that_go_back_wait_for_their_topic(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
