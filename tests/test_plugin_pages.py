@@ -77,7 +77,7 @@ def test_the_example_conforms(page: str, example: ModuleType) -> None:
     check_plugin(example)
 
 
-@pytest.mark.parametrize("page", plugin_pages.PAGES.keys() - set(EVENTS))
+@pytest.mark.parametrize("page", sorted(plugin_pages.PAGES.keys() - set(EVENTS)))
 def test_the_examples_own_test(page: str, example: ModuleType) -> None:
     example.test_kit()
 

@@ -22,7 +22,7 @@ def test_a_delay_begins_before_the_clock_is_moved(tmp_path: Path) -> None:
             "later",
             bootstrap_servers=broker.bootstrap,
             auto_offset_reset="earliest",
-            consumer_timeout_ms=5000,
+            consumer_timeout_ms=30_000,
         )
         for number in range(10):
             producer.send("later", b"%d" % number).get(10)

@@ -96,14 +96,18 @@ def test_what_waits_is_there_after_a_restart(pykbroker: BrokerThread, topic: str
 
 
 def test_how_late_a_record_is(pykbroker: BrokerThread, topic: str) -> None:
+    """The best of some: a machine that was busy elsewhere makes any single one late."""
     create(pykbroker.bootstrap, topic)
     with reader(pykbroker.bootstrap, topic) as consumer:
         send(pykbroker.bootstrap, topic, b"warm", delay_ms=0)
         assert take(consumer, 1) == [b"warm"]
-        begun = time.monotonic()
-        send(pykbroker.bootstrap, topic, b"v", delay_ms=300)
-        assert take(consumer, 1) == [b"v"]
-        assert 0.3 <= time.monotonic() - begun < 1.5
+        taken: list[float] = []
+        while len(taken) < 20 and min(taken, default=9.9) > 0.6:
+            begun = time.monotonic()
+            send(pykbroker.bootstrap, topic, b"v", delay_ms=300)
+            assert take(consumer, 1) == [b"v"]
+            taken.append(time.monotonic() - begun)
+        assert 0.3 <= min(taken) <= 0.6, taken
 
 
 @pytest.mark.parametrize("value", [b"soon", b"-5", b"", b"1.5"])

@@ -60,7 +60,8 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self._ending.is_set():
-            for records in self.consumer.poll(timeout_ms=200).values():
+            # With less time 3 may join again and again: see members.
+            for records in self.consumer.poll(timeout_ms=500).values():
                 self.values += [record.value for record in records]
             self.shares = set(self.consumer.assignment())
         if self.commit is not None:

@@ -13,7 +13,7 @@ from kafka.errors import InvalidRequestError
 from kafka.structs import OffsetAndMetadata
 
 from pykbroker.testing import BrokerThread
-from tests.clients.members import know
+from tests.clients.members import POLL_MS, know
 
 PATIENCE_S = 20.0
 POLICY = {
@@ -60,7 +60,7 @@ def poll(group: KafkaConsumer, count: int, seconds: float = PATIENCE_S) -> list[
     topics: list[str] = []
     deadline = time.monotonic() + seconds
     while len(topics) < count and time.monotonic() < deadline:
-        for records in group.poll(timeout_ms=100).values():
+        for records in group.poll(timeout_ms=POLL_MS).values():
             for record in records:
                 topics.append(record.topic)
                 nack(group, record)
@@ -78,7 +78,6 @@ def test_a_group_that_subscribes_to_everything_that_begins_like_the_topic(pykbro
     group.subscribe(pattern="^orders.*")
     seen = poll(group, 1)
     for more in (2, 1):  # its retry topic and the other's; its retry topic again
-        time.sleep(0.3)
         pykbroker.advance(60)
         seen += poll(group, more)
     seen += poll(group, 1)
@@ -100,13 +99,12 @@ def test_a_refused_nack_is_an_exception_and_the_offset_stays(pykbroker: BrokerTh
     deadline = time.monotonic() + PATIENCE_S
     polled: list[ConsumerRecord] = []
     while len(polled) < 2 and time.monotonic() < deadline:
-        polled += [record for records in group.poll(timeout_ms=100).values() for record in records]
+        polled += [record for records in group.poll(timeout_ms=POLL_MS).values() for record in records]
     with pytest.raises(InvalidRequestError):
         nack(group, polled[1], upto=1)
     assert group.committed(TopicPartition("orders", 0)) is None
     nack(group, polled[1])
     assert group.committed(TopicPartition("orders", 0)) == 2
-    time.sleep(0.3)
     pykbroker.advance(60)
     assert poll(group, 1) == ["orders.billing.retry"]
     group.close(autocommit=False)
@@ -150,6 +148,6 @@ def test_a_topic_in_use_that_has_the_name_of_a_retry_topic(
 def polled_by(group: KafkaConsumer) -> list[ConsumerRecord]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if found := [record for records in group.poll(timeout_ms=100).values() for record in records]:
+        if found := [record for records in group.poll(timeout_ms=POLL_MS).values() for record in records]:
             return found
     return []

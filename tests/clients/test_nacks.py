@@ -187,7 +187,7 @@ def test_letters_go_back_at_a_rate(bootstrap: str, admin: KafkaAdminClient, topi
     begun = time.monotonic()
     commit(bootstrap, "pykbroker.dlq", letters, 10, {"replay": [[0, 9]], "rate": 10})
     assert values(read(bootstrap, topic, 20)[10:]) == list(range(10))
-    assert 0.9 <= time.monotonic() - begun < 5
+    assert time.monotonic() - begun >= 0.9
 
 
 def test_many_settled_letters_come_in_pages(

@@ -20,12 +20,14 @@ def metadata(client: RawClient) -> MetadataResponse:
 
 
 def test_its_address_works_until_it_stops(tmp_path: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with BrokerThread(data_dir=tmp_path) as broker, RawClient(broker.bootstrap) as client:
         (entry,) = metadata(client).brokers
         assert f"{entry.host}:{entry.port}" == broker.bootstrap
         assert "pykbroker" in {thread.name for thread in threading.enumerate()}
-    assert threading.active_count() <= before + 1  # trio keeps an idle worker thread for a while
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    # Those of trio stay for a while, in case they are of use again.
+    assert not {name for name in left if name.startswith("pykbroker")}
     with pytest.raises(RuntimeError, match="not running"):
         assert broker.bootstrap
 
@@ -81,10 +83,10 @@ def test_faults(tmp_path: Path) -> None:
 
 
 def test_it_starts_in_a_moment(tmp_path: Path) -> None:
-    """Under 0.2 s on a quiet machine; the bound leaves room for a busy one."""
-    with BrokerThread(data_dir=tmp_path / "warm up"):
-        pass
-    begun = time.monotonic()
-    with BrokerThread(data_dir=tmp_path / "data"):
-        seconds = time.monotonic() - begun
-    assert seconds < 1.0
+    """Under 0.2 s on a quiet machine; the best of some, for any single one may meet a busy one."""
+    taken: list[float] = []
+    while len(taken) < 10 and min(taken, default=9.9) >= 0.5:
+        begun = time.monotonic()
+        with BrokerThread(data_dir=tmp_path / str(len(taken))):
+            taken.append(time.monotonic() - begun)
+    assert min(taken) < 0.5, taken
