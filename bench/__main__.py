@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         save(options.json, samples, _machine())
     if options.chart:
-        options.chart.write_text(chart(table))
+        options.chart.write_text(chart(table).svg())
     return 0
 
 

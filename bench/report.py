@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from tools.pictures.svg import Picture
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -91,34 +93,40 @@ def save(path: Path, samples: Sequence[Sample], machine: dict[str, str]) -> None
     )
 
 
-def chart(table: Sequence[Row]) -> str:
-    """An SVG of the ratios on a logarithmic axis: right of the line, pykbroker is ahead."""
-    width, left, line, top = 760, 230, 34, 46
-    height = top + line * len(table) + 40
-    middle, scale = left + 250, 100.0  # pixels per factor of two
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        '<text x="12" y="22" font-size="15" font-weight="600" fill="#111827">'
-        "pykbroker beside Apache Kafka (1 = equal; medians of interleaved rounds)</text>",
-    ]
+def load(path: Path) -> list[Sample]:
+    """What :func:`save` has written, without the machine."""
+    return [Sample(**each) for each in json.loads(path.read_text())["samples"]]
+
+
+def chart(table: Sequence[Row]) -> Picture:
+    """The ratios on a logarithmic axis: right of the middle, pykbroker is ahead."""
+    width, left, step, top = 900, 260, 36, 92
+    middle, scale = left + 270, 110.0  # pixels per factor of two
+    bottom = top + step * len(table)
+    picture = Picture(
+        width,
+        bottom + 60,
+        "pykbroker beside Apache Kafka",
+        "Ratios of medians; above 1, pykbroker is ahead. "
+        + " ".join(f"{row.label}: {row.advantage:.2f}." for row in table),
+    )
+    picture.text(24, 34, "pykbroker beside Apache Kafka", size=18, bold=True)
+    picture.text(24, 58, "1 = equal. Medians of interleaved rounds on the same machine.", tone="quiet")
     for power in (-2, -1, 0, 1, 2):
         x = middle + power * scale
-        colour = "#111827" if power == 0 else "#d1d5db"
-        label = f"{2.0**power:g}x"
-        parts.append(f'<line x1="{x}" y1="{top - 8}" x2="{x}" y2="{height - 30}" stroke="{colour}"/>')
-        parts.append(f'<text x="{x}" y="{height - 12}" text-anchor="middle" fill="#4b5563">{label}</text>')
+        picture.line((x, top - 8), (x, bottom + 4), tone="line" if power == 0 else "rule", width=1)
+        picture.text(x, bottom + 24, f"{2.0**power:g}x", anchor="middle", size=12, tone="quiet")
+    picture.text(middle - 12, bottom + 46, "Apache Kafka is ahead", anchor="end", size=12, tone="quiet")
+    picture.text(middle + 12, bottom + 46, "pykbroker is ahead", size=12, tone="quiet")
     for index, row in enumerate(table):
-        y = top + index * line
-        shift = max(-2.3, min(2.3, math.log2(row.advantage))) * scale
-        x = middle + min(0.0, shift)
-        colour = "#059669" if shift >= 0 else "#d97706"
-        parts.append(
-            f'<text x="{left - 10}" y="{y + 17}" text-anchor="end" fill="#111827">{row.label}</text>'
+        y = top + index * step
+        shift = max(-2.2, min(2.2, math.log2(row.advantage))) * scale
+        picture.text(left - 16, y + 19, row.label, anchor="end")
+        picture.bar(
+            middle + min(0.0, shift), y + 5, abs(shift), 20, "good-line" if shift >= 0 else "plugin-line"
         )
-        parts.append(f'<rect x="{x:.1f}" y="{y + 4}" width="{abs(shift):.1f}" height="18" fill="{colour}"/>')
-        anchor, edge = ("start", middle + shift + 6) if shift >= 0 else ("end", middle + shift - 6)
-        place = f'x="{edge:.1f}" y="{y + 17}" text-anchor="{anchor}"'
-        parts.append(f'<text {place} fill="#111827">{row.advantage:.2f}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        edge = middle + shift + (8 if shift >= 0 else -8)
+        picture.text(
+            edge, y + 20, f"{row.advantage:.2f}", anchor="start" if shift >= 0 else "end", size=12, halo=True
+        )
+    return picture

@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from statistics import median, quantiles
 
 import pika
@@ -250,6 +254,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--records", type=int, default=2000, help="records whose latency is measured")
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
     options = parser.parse_args()
     rates: dict[str, list[float]] = {}
     server: RabbitMQ | None = None
@@ -282,6 +287,29 @@ def main() -> None:
         f"latency of a copy, {len(found)} records: median {median(found):.2f} ms, "
         f"99th percentile {quantiles(found, n=100)[98]:.2f} ms, worst {max(found):.2f} ms"
     )
+    if options.json:
+        save(options.json, options.messages, rates, found)
+
+
+def save(path: Path, messages: int, rates: dict[str, list[float]], found: list[float]) -> None:
+    """Write the rate of every round, and what is said of latencies."""
+    kept = {
+        "machine": {
+            "cores": str(os.cpu_count()),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            **{name: version(name) for name in ("confluent-kafka", "kafka-python", "pika", "trio")},
+        },
+        "messages": messages,
+        "rates": rates,
+        "latency_ms": {
+            "records": len(found),
+            "median": median(found),
+            "99th percentile": quantiles(found, n=100)[98],
+            "worst": max(found),
+        },
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
