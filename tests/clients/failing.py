@@ -83,6 +83,11 @@ class KafkaPython:
     """kafka-python 2.0.2, 2.3.3 or 3."""
 
     def __init__(self, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+        self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+        for topic in topics:
+            # A retry topic is made when somebody names it.  A consumer does so while it joins, and where
+            # the answer is late it joins again: its commits in between are refused.
+            self._producer.partitions_for(topic)
         self._consumer = KafkaConsumer(
             *topics,
             bootstrap_servers=bootstrap,
@@ -94,7 +99,6 @@ class KafkaPython:
         )
         for topic in topics:
             self._consumer.partitions_for_topic(topic)  # known before the first join: see members.know
-        self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
 
     def poll(self) -> list[Got]:
         polled = self._consumer.poll(timeout_ms=500)  # less is too little for 3 to join: see members

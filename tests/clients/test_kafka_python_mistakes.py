@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -24,6 +25,9 @@ POLICY = {
 
 
 def consumer(broker: BrokerThread, group: str | None, *topics: str) -> KafkaConsumer:
+    with closing(KafkaProducer(bootstrap_servers=broker.bootstrap)) as producer:
+        for topic in topics:
+            producer.partitions_for(topic)  # a retry topic is made now, and not while the consumer joins
     found = KafkaConsumer(
         *topics,
         bootstrap_servers=broker.bootstrap,
