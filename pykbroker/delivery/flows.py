@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,19 +24,16 @@ from pykbroker.catalog.retrying import (
     flow_id_of,
     flow_of,
     held_name,
-    role_of,
 )
 from pykbroker.clock import pause
-from pykbroker.delivery.arriving import ArrivingLane, Decider, DelayDecider
-from pykbroker.delivery.deciders import RetryDecider
-from pykbroker.delivery.destinations import Destinations
 from pykbroker.delivery.dropping import Dropping
+from pykbroker.delivery.equipping import Equipment
 from pykbroker.delivery.flow_lane import FlowPartition
+from pykbroker.delivery.flow_statistics import FlowStatistics, counted
 from pykbroker.delivery.index import Index
-from pykbroker.delivery.releasing import ReleaseWork
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.delivery.tidying import Tidying
-from pykbroker.delivery.waiting import Waiting, waiting_in
+from pykbroker.delivery.waiting import Stuck, Waiting, stuck_in, together, waiting_in
 from pykbroker.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
@@ -63,20 +59,6 @@ REPEAT_S: Final = 60.0
 """A flow that cannot work gets another log line after this long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowStatistics:
-    """``arrived`` records were decided about and ``released`` ones moved on, since the start.  Now:
-    ``lanes`` that are at work, ``waiting`` records that are indexed and not released, ``stuck`` moves whose
-    destination refuses them or is not there, and the time at which the next record is due."""
-
-    arrived: int = 0
-    released: int = 0
-    lanes: int = 0
-    waiting: int = 0
-    stuck: int = 0
-    next_due_ms: int | None = None
-
-
 class Flows:
     """Life: construct (before forwarding runs), subscribe :meth:`on_delta` to the catalog, ``await
     nursery.start(run)`` after forwarding's, ``await shutdown()`` before forwarding's.  Used in the loop's
@@ -100,14 +82,14 @@ class Flows:
         self._topics = topics
         self._partitions = partitions
         self._engine = engine
-        self._policies = policies
-        self._telling = telling
-        self._max_decompressed = catalog.broker_config.pykbroker_max_decompressed_bytes
         self.index: Index = SqliteIndex(data_dir) if index is None else index
         self._flows: dict[tuple[str, int], FlowPartition] = {}
         self._nursery: trio.Nursery | None = None
         self._dropping = Dropping(catalog, topics, partitions, engine, self._flows)
         self._tidying = Tidying(self.index, catalog, partitions, engine)
+        self._equipment = Equipment(
+            clock, catalog, topics, partitions, policies, telling, self.index, self._tidying
+        )
         self._arrived = self._moved = 0
         engine.landing = self._landing
         # From the beginning: nothing may be deleted before it is known what is needed.
@@ -223,59 +205,13 @@ class Flows:
         self._look(flow)
 
     async def _work_on(self, flow: FlowPartition) -> None:
-        if flow.held is None:
-            self._partitions.get(flow.flow, flow.index)  # made: we are told
-        assert flow.held is not None
-        held, delayed, arriving = flow.held, flow.delayed, None
-        work = ReleaseWork(
-            held,
-            Destinations(held.topic, self._catalog, self._topics, self._clock.monotonic),
-            self.index,
-            self._clock,
-            self._max_decompressed,
-            label=f"{self._label(held)}-{held.index}",
-            on_released=partial(self._tidying.released, flow),
-        )
-        if delayed is not None:
-            arriving = ArrivingLane(delayed, held, self._decider(held), self._clock, self._max_decompressed)
-        elif flow.flow != REPLAY_TOPIC:
-            arriving = self._arriving_later(flow, held)
+        arriving, work = self._equipment.of(flow)
         try:
             await flow.run(self._engine, arriving, work)
         finally:
             self._moved += work.released
             if arriving is not None:
                 self._arrived += arriving.arrived
-
-    def _arriving_later(self, flow: FlowPartition, held: Partition) -> ArrivingLane | None:
-        flow_id = flow_id_of(flow.flow)
-        assert flow_id is not None
-        delayed = self._partitions.get(delayed_name(flow_id), flow.index)
-        return ArrivingLane(delayed, held, self._decider(held), self._clock, self._max_decompressed)
-
-    def _label(self, held: Partition) -> str:
-        topic = self._catalog.image.topics.get(held.topic)
-        role = None if topic is None else role_of(topic)
-        if role is not None:
-            return role.text
-        face = self._face(held)
-        return held.topic if face is None else face
-
-    def _face(self, held: Partition) -> str | None:
-        flow_id = flow_id_of(held.topic)
-        return None if flow_id is None else self._catalog.image.names_by_id.get(flow_id)
-
-    def _decider(self, held: Partition) -> Decider:
-        topic = self._catalog.image.topics[held.topic]
-        role = role_of(topic)
-        if role is not None:
-            return RetryDecider(role, held.index, self._catalog, self._policies, self._telling)
-        return DelayDecider(held.index, partial(self._delay_ms, held))
-
-    def _delay_ms(self, held: Partition) -> int:
-        name = self._face(held)
-        topic = None if name is None else self._catalog.image.topics.get(name)
-        return 0 if topic is None else self._catalog.topic_config(topic).pykbroker_delay_ms
 
     # -- what others ask
 
@@ -320,20 +256,17 @@ class Flows:
                 found[number] = await waiting_in(flow, self._engine, self.index)
         return found
 
+    def stuck_letters(self) -> tuple[Stuck, ...]:
+        """Letters on their way back that have come to their time, and cannot go where they should."""
+        topic = self._catalog.image.topics.get(REPLAY_TOPIC)
+        parts = () if topic is None else (self._flows.get((REPLAY_TOPIC, e.index)) for e in topic.partitions)
+        return together(
+            reason for flow in parts if flow is not None for reason in stuck_in(flow, self._engine)
+        )
+
     def statistics(self) -> FlowStatistics:
         """Counters and gauges."""
-        works = {flow: flow.work for flow in self._flows.values() if flow.work is not None}
-        arriving = [flow.arriving for flow in works if flow.arriving is not None]
-        runners = [self._engine.runner(flow.place) for flow in works if flow.place is not None]
-        due = [work.alarm.due_ms for work in works.values() if work.alarm.due_ms is not None]
-        return FlowStatistics(
-            arrived=self._arrived + sum(each.arrived for each in arriving),
-            released=self._moved + sum(work.released for work in works.values()),
-            lanes=len(works),
-            waiting=sum(work.indexing.waiting for work in works.values()),
-            stuck=sum(runner.waiting_moves for runner in runners if runner is not None),
-            next_due_ms=min(due, default=None),
-        )
+        return counted(self._flows.values(), self._engine, arrived=self._arrived, released=self._moved)
 
     # -- tidying up
 
