@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from typing import NoReturn
@@ -36,6 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         from pykbroker.testing import plugin
 
         config.pluginmanager.register(plugin, "pykbroker")
+
+
+def pytest_collection_finish() -> None:
+    """No collection looks again at what is there now, which stays to the end: some rooms collect after each
+    test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
