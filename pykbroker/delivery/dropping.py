@@ -71,11 +71,11 @@ class Dropping:
             for each in topic.partitions
         ):
             return False
-        if self._engine.is_target({topic.topic_id for topic in topics}):
-            return False
         count = max((len(topic.partitions) for topic in topics), default=0)
         flows = (self._flows.get((names[1], number)) for number in range(count))
-        return all(flow is None or flow.is_empty(self._engine) for flow in flows)
+        if not all(flow is None or flow.is_empty(self._engine) for flow in flows):
+            return False
+        return not self._engine.is_target({topic.topic_id for topic in topics})
 
     async def _drop(self, flow_id: bytes, role: str) -> None:
         """Delete a flow that is empty now: nothing is waited for before it is sealed."""

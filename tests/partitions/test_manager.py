@@ -214,6 +214,20 @@ async def test_deleted_topics_go(bench: Bench) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_topic_that_is_about_to_go_takes_nothing(bench: Bench) -> None:
+    """Also in a partition that nobody has used before; until it stays after all."""
+    partition = bench.topic()
+    bench.partitions.seal([partition.topic_id])
+    assert error_of(lambda: bench.append(partition, b"a")) == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    bench.catalog.create("u", 2)
+    other = bench.partitions.get("u", 0)
+    bench.partitions.seal([other.topic_id])
+    fresh = bench.partitions.get("u", 1)
+    assert error_of(lambda: bench.append(fresh, b"a")) == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    bench.partitions.unseal([partition.topic_id, other.topic_id])
+    assert [bench.append(each, b"a") for each in (partition, other, fresh)] == [0, 0, 0]
+
+
 async def test_a_start_removes_what_a_deletion_left(bench: Bench) -> None:
     bench.append(bench.topic(), b"a")
     bench.catalog.delete("t")
