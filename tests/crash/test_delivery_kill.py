@@ -27,7 +27,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pykbroker.testing import BrokerProcess
 from tests.crash.test_forward_kill import a_producer
-from tests.scale import scaled
+from tests.scale import scaled, seeded
 
 ATTEMPTS = 3
 LATER = "later"
@@ -157,6 +157,8 @@ class Member(threading.Thread):
         self._sent: set[tuple[TopicPartition, int]] = set()
         self.seen: dict[tuple[str, bytes, int], int] = {}
         """(topic, value, attempt) and when it was read first."""
+        self._refused: dict[TopicPartition, int] = {}
+        """Commits that were not acknowledged, and not repeated either."""
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         """What was acknowledged."""
         self.acknowledged = 0
@@ -186,6 +188,8 @@ class Member(threading.Thread):
                 continue  # from a connection that a kill has cut: it is raised now and then
             for place, records in polled.items():
                 self._process(consumer, place, records)
+            for place in self._refused.keys() - polled.keys():
+                self._commit_again(consumer, place)
         consumer.close(autocommit=False)
         self._producer.close()
 
@@ -234,10 +238,23 @@ class Member(threading.Thread):
         try:
             consumer.commit({place: OffsetAndMetadata(offset, metadata, -1)}, timeout_ms=60_000)
         except (KafkaError, AssertionError):
+            self._refused[place] = offset
             return
+        self._refused.pop(place, None)
         self._nacks[place].difference_update(nacks)
         self.commits[place] = (offset, metadata)
         self.acknowledged += 1
+
+    def _commit_again(self, consumer: KafkaConsumer, place: TopicPartition) -> None:
+        """Where no more records come that would lead to another commit."""
+        try:
+            behind = place in consumer.assignment() and consumer.position(place) == self._refused[place]
+        except KafkaError:
+            return
+        if behind:
+            self._commit(consumer, place, self._refused[place])
+        else:  # it reads once more what it could not commit
+            del self._refused[place]
 
     def stop(self) -> None:
         self._stopping.set()
@@ -353,6 +370,25 @@ def wait_until_all_is_done(bootstrap: str, sent: Mapping[str, Mapping[bytes, int
     consumer.close()
 
 
+def wait_until_all_is_seen(
+    members: Iterable[Member], watcher: Watcher, sent: Mapping[str, Mapping[bytes, int]]
+) -> None:
+    """Until those who read have come as far."""
+
+    def unseen() -> list[object]:
+        found: list[object] = [value for value in sent[LATER] if value not in watcher.seen]
+        for member in members:
+            for flow in [flow for flow in FLOWS if flow.group == member.name]:
+                due = expected(sent[flow.topic]).retried
+                found += [each for each in due if (flow.retry, *each) not in member.seen]
+        return found
+
+    deadline = time.monotonic() + PATIENCE_S
+    while left := unseen():
+        assert time.monotonic() < deadline, f"nobody has read {left[:5]}"
+        time.sleep(0.2)
+
+
 def problems_of_retried(
     flow: Flow,
     found: Sequence[ConsumerRecord],
@@ -465,7 +501,7 @@ def came_early(seen: Mapping[bytes, Sequence[int]], sent: Mapping[bytes, int]) -
 
 def test_each_attempt_is_there_once_and_none_is_early(tmp_path: Path) -> None:
     kills = scaled(3, 20)
-    random_ = random.Random(11)
+    random_ = seeded(11)
     with BrokerProcess(data_dir=tmp_path, settings={"log.segment.bytes": "200000"}) as broker:
         create_topics(broker.bootstrap)
         sender = Sender(broker.bootstrap)
@@ -485,6 +521,7 @@ def test_each_attempt_is_there_once_and_none_is_early(tmp_path: Path) -> None:
             broker.start()
         sender.stop()
         wait_until_all_is_done(broker.bootstrap, sender.sent)
+        wait_until_all_is_seen(members, watcher, sender.sent)
         for member in members:
             member.stop()
         watcher.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from collections import Counter, defaultdict
@@ -18,7 +17,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
 from pykbroker.testing import BrokerProcess
-from tests.scale import scaled
+from tests.scale import scaled, seeded
 
 ENTRY_PARTITIONS = 2
 SPREAD = 3
@@ -220,7 +219,7 @@ def wait_for_progress(*counts: Callable[[], int]) -> None:
 
 def test_every_copy_that_is_due_is_there_once(tmp_path: Path) -> None:
     kills = scaled(3, 20)
-    random_ = random.Random(5)
+    random_ = seeded(5)
     settings = {"log.segment.bytes": "300000"}
     with BrokerProcess(data_dir=tmp_path, settings=settings) as broker:
         create_exchanges(broker.bootstrap)
@@ -260,7 +259,7 @@ def _acknowledged(sender: Sender) -> int:
 def test_what_the_broker_places_arrives_once_and_in_order(tmp_path: Path) -> None:
     """Order is that of each producer, for each partition that it named and each that was chosen."""
     kills = scaled(2, 20)
-    random_ = random.Random(6)
+    random_ = seeded(6)
     with BrokerProcess(data_dir=tmp_path, settings={"log.segment.bytes": "300000"}) as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
         admin.create_topics(

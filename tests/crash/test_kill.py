@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from pykbroker.testing import BrokerProcess
 from tests.crash.load import Member, Promises, Writer, broken_promises
-from tests.scale import scaled
+from tests.scale import scaled, seeded
 
 PARTITIONS = 4
 TOPIC, GROUP = "numbers", "readers"
@@ -18,7 +17,7 @@ TOPIC, GROUP = "numbers", "readers"
 
 def test_nothing_acknowledged_is_lost_doubled_or_reordered_by_kills(tmp_path: Path) -> None:
     kills = scaled(3, 20)
-    random_ = random.Random(20)
+    random_ = seeded(20)
     promises = Promises()
     with BrokerProcess(data_dir=tmp_path, settings={"log.segment.bytes": "200000"}) as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 from pykbroker.log.check import check_log
 from tests.log.support import Config, open_log, read_values
-from tests.scale import scaled
+from tests.scale import scaled, seeded
 
 _WRITER = """
 import os, sys
@@ -29,7 +28,7 @@ while True:
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    rng = random.Random(11)
+    rng = seeded(11)
     end = 0
     for _ in range(scaled(3, 60)):
         writer = subprocess.Popen(
