@@ -22,7 +22,7 @@ def command() -> None:
 @bootstrap_option
 @format_option
 def list_(bootstrap: str, form: str) -> None:
-    """List the brokers of the cluster: where clients reach them, and which takes alterations."""
+    """List the brokers of the cluster: id, address, the controller."""
 
     async def story(client: Client) -> list[Row]:
         found = await client.metadata([])
@@ -45,7 +45,9 @@ def list_(bootstrap: str, form: str) -> None:
 @bootstrap_option
 @format_option
 def describe(broker: str | None, everything: bool, bootstrap: str, form: str) -> None:
-    """Show the settings in force of BROKER, an id; if none is given, of the one that takes alterations.
+    """Show the settings in force of a broker.
+
+    BROKER is an id; if none is given it is the one that takes alterations.
 
     \b
     Shown are those that are pykbroker's own or not as by default, and who says so:
@@ -72,7 +74,9 @@ def alter(
     bootstrap: str,
     form: str,
 ) -> None:
-    """Alter settings of running brokers, by id; if none is given, of all.
+    """Alter settings of brokers that run.
+
+    BROKER is an id; if none is given all are altered.
 
     What is altered holds at once, and after a restart too.  Settings that cannot be altered while a
     broker runs are refused: `pykbroker serve --set`.

@@ -27,7 +27,7 @@ Dead letters are records that a consumer group could not process, however often 
   pykbroker dlq purge orders.billing.dlq --older-than 30d
 
 A letter is named TOPIC/PARTITION/OFFSET.  Letters that were replayed or purged are settled: they stay in the
-topic until its retention removes them, but no command shows or replays them again.
+topic until its retention removes them, but only --settled shows them, and none is replayed again.
 """
 
 
@@ -207,8 +207,8 @@ def purge(
       pykbroker dlq purge orders.billing.dlq/0/17
       pykbroker dlq purge orders.billing.dlq --all
 
-    No command shows them any more.  Their records stay in the topic until its retention removes them; --all
-    deletes the records at once.
+    Only --settled shows them from then on.  Their records stay in the topic until its retention removes
+    them; --all deletes the records at once.
     """
     from pykbroker.cli import _settling
 

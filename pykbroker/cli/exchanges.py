@@ -50,7 +50,9 @@ def command() -> None:
     help="What happens to records that go nowhere: dropped, or refused when produced. [drop]",
 )
 @click.option("--keep", is_flag=True, help="Keep records that have been forwarded, by the retention.")
-@click.option("-c", "--config", "configs", metavar="KEY=VALUE", multiple=True, help="A topic setting.")
+@click.option(
+    "-c", "--set", "--config", "configs", metavar="KEY=VALUE", multiple=True, help="A topic setting."
+)
 @bootstrap_option
 def declare(
     exchange: str,
@@ -62,7 +64,22 @@ def declare(
     configs: tuple[str, ...],
     bootstrap: str,
 ) -> None:
-    """Make EXCHANGE, or check that it is there with these settings."""
+    """Make EXCHANGE, or check that it is there with these settings.
+
+    \b
+      pykbroker exchanges declare orders --type topic
+      pykbroker exchanges declare unmatched --type fanout
+      pykbroker exchanges declare payments --type direct --alternate unmatched
+
+    \b
+    A binding matches, by type:
+      fanout           always
+      direct           its key is the routing key
+      topic            its key fits, word by word: * is one word, # any number of them
+      headers          the record's headers fit its arguments
+      wildcard         its key fits as a file name pattern: *213*, order-?
+      consistent-hash  the routing key falls to it; its key is its share
+    """
     wanted = {TYPE: kind}
     if alternate is not None:
         wanted[ALTERNATE] = alternate
@@ -117,14 +134,22 @@ async def _declare(client: Client, exchange: str, partitions: int | None, wanted
 
 
 def _binding_options(function: Callable[..., None]) -> Callable[..., None]:
-    for option in (
+    for option in (  # the last one is shown first
+        click.option(
+            "--present",
+            metavar="NAME",
+            multiple=True,
+            help="An argument without value, for type headers: the header is there.",
+        ),
+        click.option(
+            "-a",
+            "--argument",
+            "arguments",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="An argument, for type headers: the header and its value; may be repeated.",
+        ),
         click.option("-k", "--key", "keys", multiple=True, help="The binding's key; may be repeated."),
-        click.option(
-            "-a", "--argument", "arguments", metavar="NAME=VALUE", multiple=True, help="An argument."
-        ),
-        click.option(
-            "--present", metavar="NAME", multiple=True, help="An argument without value: the header is there."
-        ),
     ):
         function = option(function)
     return function
@@ -143,7 +168,14 @@ def bind(
     present: tuple[str, ...],
     bootstrap: str,
 ) -> None:
-    """Have EXCHANGE copy what matches to TARGET, a topic or another exchange.
+    """Have EXCHANGE copy what matches to TARGET.
+
+    TARGET is a topic or another exchange.
+
+    \b
+      pykbroker exchanges bind orders eu --key 'eu.#'
+      pykbroker exchanges bind invoices pdf --argument format=pdf --present customer
+      pykbroker exchanges bind invoices any --argument x-match=any --argument format=pdf --present urgent
 
     What is produced after this command has ended is routed by it.
     """
@@ -172,7 +204,14 @@ def unbind(
     everything: bool,
     bootstrap: str,
 ) -> None:
-    """Take back a binding, given as it was for `bind`."""
+    """Take back a binding, given as it was for `bind`.
+
+    \b
+      pykbroker exchanges unbind orders eu --key 'eu.#'
+      pykbroker exchanges unbind orders eu --all
+
+    `exchanges show EXCHANGE` says what is bound.
+    """
     if everything and (keys or arguments or present):
         raise click.UsageError("--all is every binding: give no key and no argument with it")
     wanted = _bindings(target, keys, arguments, present)
@@ -280,6 +319,10 @@ def test(
 ) -> None:
     """Show where a record sent to EXCHANGE would go, and why.  Nothing is sent.
 
+    \b
+      pykbroker exchanges test orders --key eu.berlin.created
+      pykbroker exchanges test invoices --header format=pdf --header customer=7
+
     Evaluated here, from the settings that the cluster describes, with the plugins of this machine.
     """
     from pykbroker.components import RoutingContext
@@ -306,7 +349,10 @@ def test(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @bootstrap_option
 def delete(exchange: str, yes: bool, bootstrap: str) -> None:
-    """Delete EXCHANGE with the records it still has; what it is bound to stays."""
+    """Delete EXCHANGE, and the records that it still has.
+
+    What it is bound to stays.
+    """
     if not yes:
         click.confirm(f"Delete exchange {exchange}?", abort=True)
 

@@ -65,7 +65,7 @@ def describe(
     bootstrap: str,
     form: str,
 ) -> None:
-    """Show what GROUP has committed and how far it lags behind, partition by partition, and its failures.
+    """Show what GROUP has committed, its lag, and its failures.
 
     With --settings: which settings it has, and what becomes of records that it cannot process, topic by
     topic, with who says so.

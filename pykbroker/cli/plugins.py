@@ -53,7 +53,7 @@ def command(**options: object) -> None:
 def list_(
     form: str, config: Path | None, sets: tuple[str, ...], named: tuple[str, ...], plugins_dir: Path | None
 ) -> None:
-    """List plugins: where each comes from, its hooks, what it offers, and its settings.
+    """List plugins: their hooks, what they offer, their settings.
 
     Those that would be left out come last, with the reason.
     """
@@ -157,7 +157,11 @@ def _default(setting: PluginSetting) -> str | None:
     "--dir", "home", metavar="DIR", type=Path, default=Path("."), help="Where to put its folder. [here]"
 )
 def new(name: str, kind: str, home: Path) -> None:
-    """Begin a plugin NAME: writes a package that installs, passes its tests and works as it is.
+    """Begin a plugin NAME: a package that works as it is.
+
+    \b
+      pykbroker plugins new no-cards --kind validator
+      pip install -e no-cards && pytest no-cards
 
     NAME is the plugin's and its component's (letters, digits and -), as in `by-region`.
     """
