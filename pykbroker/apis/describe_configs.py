@@ -3,9 +3,10 @@
 v1 sources and synonyms (KIP-226); v3 types and documentation (KIP-569).  Defaults are always listed:
 clients read, modify and write.  The bindings of an exchange are one setting, and in pages where that
 would be too long (see ``_binding_pages``); likewise which dead letters of a topic are settled, for those
-who name that setting (see :mod:`pykbroker.delivery.letters`), and what waits to get into a topic
-(:mod:`pykbroker.delivery.waiting`).  Resource types 8 (loggers) and 16 (client
-metrics) have no settings here, and answer an empty list.
+who name that setting (see :mod:`pykbroker.delivery.letters`), which are on their way back
+(:mod:`pykbroker.delivery.returning`), what waits to get into a topic (:mod:`pykbroker.delivery.waiting`),
+and which nacks of a group stand aside (:mod:`pykbroker.delivery.reports`).  Resource types 8 (loggers) and
+16 (client metrics) have no settings here, and answer an empty list.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from pykbroker.config.describe import (
 from pykbroker.config.setting import Kind, Setting
 from pykbroker.delivery import waiting
 from pykbroker.delivery.letters import SETTLED, described
+from pykbroker.delivery.reports import ASIDE
+from pykbroker.delivery.returning import RETURNING
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -64,6 +67,26 @@ _WAITING = Setting(
 )
 
 
+_RETURNING = Setting(
+    name=RETURNING,
+    field="",
+    kind=Kind.STRING,
+    default="",
+    doc="""Which dead letters of this topic are on their way back: a JSON object with the broker's time, how
+    many go to which topic and until when, by partition; how many were ordered and are not begun; how many
+    have come to their time and cannot go where they should, and why.""",
+)
+
+_ASIDE = Setting(
+    name=ASIDE,
+    field="",
+    kind=Kind.STRING,
+    default="",
+    doc="""What nacks of this group ask that cannot be done now, and is tried again: a JSON object with
+    topics, partitions, how many records, and why.""",
+)
+
+
 def failed(ctx: RequestContext, request: DescribeConfigsRequest, code: ErrorCode) -> DescribeConfigsResponse:
     """Every resource asked for carries ``code``."""
     return DescribeConfigsResponse(results=[_refused(each, KafkaError(code)) for each in request.resources])
@@ -78,7 +101,9 @@ async def _result(
     ctx: RequestContext, request: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
     try:
-        entries = [*_entries(ctx, resource), *await _settled(ctx, resource), *await _waiting(ctx, resource)]
+        entries = [*_entries(ctx, resource)]
+        for seen in (_settled, _waiting, _returning, _aside):
+            entries += await seen(ctx, resource)
     except KafkaError as error:
         return _refused(resource, error)
     wanted = resource.configuration_keys
@@ -163,6 +188,26 @@ async def _waiting(ctx: RequestContext, resource: DescribeConfigsResource) -> li
     keeper = flows(ctx)
     found = None if topic is None or keeper is None else await keeper.waiting(topic)
     return [] if found is None else [_seen(_WAITING, waiting.WAITING, waiting.described(found))]
+
+
+async def _returning(ctx: RequestContext, resource: DescribeConfigsResource) -> list[Entry]:
+    """Which letters of a topic are on their way back, for those who ask by name."""
+    if resource.resource_type != TOPIC or RETURNING not in (resource.configuration_keys or ()):
+        return []
+    topic = ctx.services.catalog.image.topics.get(resource.resource_name)
+    keeper, follows = flows(ctx), following(ctx)
+    if topic is None or keeper is None or follows is None:
+        return []
+    return [_seen(_RETURNING, RETURNING, await follows.returning(topic, keeper.stuck_letters()))]
+
+
+async def _aside(ctx: RequestContext, resource: DescribeConfigsResource) -> list[Entry]:
+    """What nacks of a group ask that is not done, for those who ask by name."""
+    follows = following(ctx)
+    if resource.resource_type != GROUP or ASIDE not in (resource.configuration_keys or ()) or not follows:
+        return []
+    found = await follows.aside(resource.resource_name)
+    return [] if found is None else [_seen(_ASIDE, ASIDE, found)]
 
 
 def _seen(row: Setting, name: str, value: str) -> Entry:

@@ -54,6 +54,14 @@ async def settings_of_groups(client: Client, keys: Sequence[str]) -> dict[str, d
     return await _settings(client, GROUP, [each.group_id for each in answer.groups], keys)
 
 
+async def settings_of_group(client: Client, group: str, keys: Sequence[str]) -> dict[str, str]:
+    """The values of those settings that one group has, be it there or not.
+
+    Raises KafkaError where they cannot be told now.
+    """
+    return (await _settings(client, GROUP, [group], keys)).get(group, {})
+
+
 async def _settings(
     client: Client, kind: int, names: Sequence[str], keys: Sequence[str]
 ) -> dict[str, dict[str, str]]:

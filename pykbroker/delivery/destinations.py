@@ -24,6 +24,7 @@ from pykbroker.catalog.retrying import (
     role_of,
 )
 from pykbroker.delivery.held import Held, Kind
+from pykbroker.delivery.waiting import Stuck
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REMEMBERED: Final = 1000
+"""Destinations of which it is remembered why records wait for them."""
 REPEAT_S: Final = 60.0
 """What waits for a destination gets another log line after this long."""
 
@@ -68,6 +71,7 @@ class Destinations:
         self._topics = topics
         self._monotonic = monotonic
         self._told: dict[tuple[Kind, str, bool], float] = {}
+        self._stuck: dict[bytes, Stuck] = {}
         self._image: object = None
         self._known: dict[tuple[int, str, int, bool], Place | None] = {}
 
@@ -181,24 +185,38 @@ class Destinations:
             return held.name
         return self._held_topic if role is None else role.text
 
-    def waits(self, held: Held, records: int, why: object, *, no_key: bool) -> None:
+    def waits(self, held: Held, records: int, why: object, *, at: Place, no_key: bool) -> None:
         """Say, once a minute per destination, that records wait (``no_key``: for want of a key), and what
-        would help."""
+        would help.  They stand in line for the place ``at``."""
+        role, help_ = self.role, self._help(held, no_key=no_key)
+        if len(self._stuck) >= REMEMBERED:
+            self._stuck.clear()
+        name = self.name(held, role)
+        self._stuck[at.topic_id] = Stuck(to=name, records=0, why=str(why), help=help_)
         now = self._monotonic()
         key = (held.kind, held.name, no_key)
         if now - self._told.get(key, -REPEAT_S) < REPEAT_S:
             return
         self._told[key] = now
-        role = self.role
-        if no_key:
-            help_ = "alter its cleanup.policy to delete"
-        elif held.kind == Kind.REPLAY or self._held_topic == REPLAY_TOPIC:
-            help_ = "create the topic, or the letters stay where they are until then"
-        elif held.kind == Kind.NAMED:
-            help_ = "make room for that topic, or alter pykbroker.dead.letter.topic for what fails later"
-        else:
-            help_ = "make room for the retry topic of that role"
         log.warning(
             "records wait for a topic that cannot be had: topic=%s records=%d: %s; %s",
-            self.name(held, role), records, why, help_,
+            name, records, why, help_,
         )  # fmt: skip
+
+    def _help(self, held: Held, *, no_key: bool) -> str:
+        """What would help."""
+        if no_key:
+            return "alter its cleanup.policy to delete"
+        if held.kind == Kind.REPLAY or self._held_topic == REPLAY_TOPIC:
+            return "create the topic, or the letters stay where they are until then"
+        if held.kind == Kind.NAMED:
+            return "make room for that topic, or alter pykbroker.dead.letter.topic for what fails later"
+        return "make room for the retry topic of that role"
+
+    def stuck_at(self, target: bytes) -> Stuck:
+        """Why records wait for a target, by its topic id."""
+        found = self._stuck.get(target)
+        if found is not None:
+            return found
+        name = self._catalog.image.names_by_id.get(target, "")
+        return Stuck(to=name, records=0, why="it is not available now", help="the broker's log says why")

@@ -24,6 +24,7 @@ from pykbroker.delivery.commit_queue import CommitQueue
 from pykbroker.delivery.counted import Counted, Holder
 from pykbroker.delivery.draft import Draft
 from pykbroker.delivery.orders import Order
+from pykbroker.delivery.reports import Aside
 from pykbroker.delivery.steps import Doing, Places
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
@@ -50,6 +51,7 @@ RETRY_S, MAX_RETRY_S = 1.0, 60.0
 class _Stuck:
     until: float
     delay: float
+    why: str
 
 
 class Ingress(NamedTuple):
@@ -132,6 +134,18 @@ class Follower(Work):
     def waiting(self) -> int:
         """Orders that stand aside."""
         return sum(map(len, self._aside.values()))
+
+    def aside(self, group: str) -> list[Aside]:
+        """What commits of ``group`` ask that stands aside."""
+        return [
+            Aside(
+                holder=holder,
+                offsets=sum(last - first + 1 for order in line for first, last in order.ranges),
+                why="" if (stuck := self._stuck.get(holder)) is None else stuck.why,
+            )
+            for holder, line in self._aside.items()
+            if holder.group == group
+        ]
 
     def changed(self, gone: Collection[bytes]) -> None:
         """The catalog has changed; these topics are gone."""
@@ -297,7 +311,7 @@ class Follower(Work):
                 self._reports.stuck(order, error)
             else:
                 delay = min(2 * stuck.delay, MAX_RETRY_S)
-            self._stuck[order.holder] = _Stuck(now + delay, delay)
+            self._stuck[order.holder] = _Stuck(now + delay, delay, str(error))
             self._later(now + delay)
             return order
 

@@ -9,7 +9,7 @@ has ever asked for anything have none, and cost nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +19,12 @@ from pykbroker.catalog.image import topic_id_text
 from pykbroker.catalog.retrying import DLQ_GROUP
 from pykbroker.clock import pause
 from pykbroker.coordinator.partition_log import PartitionLog
+from pykbroker.delivery import returning
 from pykbroker.delivery.counted import PREFIX, Counted, Holder
 from pykbroker.delivery.follower import Follower, Ingress
 from pykbroker.delivery.nacks import Ranges, may_ask
 from pykbroker.delivery.places import LocalPlaces
-from pykbroker.delivery.reports import FollowingStatistics, Reports
+from pykbroker.delivery.reports import FollowingStatistics, Reports, described
 from pykbroker.delivery.selecting import LocalLogs
 from pykbroker.delivery.steps import Doing
 from pykbroker.errors import ErrorCode, KafkaError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pykbroker.clock import Clock
     from pykbroker.delivery.telling import Telling
     from pykbroker.delivery.topics import DeliveryTopics
+    from pykbroker.delivery.waiting import Stuck
     from pykbroker.forwarding.engine import Engine
     from pykbroker.groups.stored import OffsetRecord
     from pykbroker.partitions.manager import Partitions
@@ -240,17 +242,58 @@ class Following:
         number = partition_of(DLQ_GROUP, len(offsets.partitions))
         place = Place(offsets.topic_id, number)
         holders = [Holder(DLQ_GROUP, topic.topic_id, each.index) for each in topic.partitions]
-        with trio.move_on_after(SETTLED_S):
-            await self._engine.loaded(place)
-            follower = self._followers.get(number)
-            while follower is not None and not (follower.has_begun and all(map(follower.is_done, holders))):
-                await follower.stepped.wait()
-        if not self._engine.is_loaded(place):
-            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        await self._caught_up(place, holders)
         begin = PREFIX + topic.topic_id
         extras = self._engine.extras(place).items()
         counted = Counted({name: value for name, value in extras if name.startswith(begin)})
         return {holder.partition: counted.ranges(holder) for holder in holders if holder in counted}
+
+    async def _caught_up(self, place: Place, holders: Sequence[Holder]) -> None:
+        """Wait until what these have ordered by now is done, up to a second.
+
+        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while nothing is known.
+        """
+        with trio.move_on_after(SETTLED_S):
+            await self._engine.loaded(place)
+            follower = self._followers.get(place.partition)
+            while follower is not None and not (follower.has_begun and all(map(follower.is_done, holders))):
+                await follower.stepped.wait()
+        if not self._engine.is_loaded(place):
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+
+    async def returning(self, topic: Topic, stuck: Iterable[Stuck]) -> str:
+        """The setting :data:`~pykbroker.delivery.returning.RETURNING` of ``topic``; ``stuck`` are all letters
+        that cannot go where they should.
+
+        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while that is not known.
+        """
+        offsets, now_ms = self._catalog.image.topics.get(OFFSETS_TOPIC), self._clock.time_ms()
+        if offsets is None:
+            return returning.described(now_ms, (), (), ())
+        place = Place(offsets.topic_id, partition_of(DLQ_GROUP, len(offsets.partitions)))
+        holders = [Holder(DLQ_GROUP, topic.topic_id, each.index) for each in topic.partitions]
+        await self._caught_up(place, holders)
+        backs = returning.read(self._engine.extras(place), topic.topic_id)
+        follower = self._followers.get(place.partition)
+        asides = () if follower is None else follower.aside(DLQ_GROUP)
+        own = [each for each in asides if each.holder.topic_id == topic.topic_id]
+        return returning.described(now_ms, backs, own, stuck)
+
+    async def aside(self, group: str) -> str | None:
+        """The setting :data:`~pykbroker.delivery.reports.ASIDE` of a group: what its nacks ask that is not
+        done, and why.  None: nothing stands aside.
+
+        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while that is not known.
+        """
+        offsets = self._catalog.image.topics.get(OFFSETS_TOPIC)
+        if offsets is None:
+            return None
+        place = Place(offsets.topic_id, partition_of(group, len(offsets.partitions)))
+        await self._caught_up(place, ())
+        follower = self._followers.get(place.partition)
+        found = [] if follower is None else follower.aside(group)
+        rows = sorted((self._name_of(each.holder.topic_id), each.holder.partition, each) for each in found)
+        return described((name, each) for name, _, each in rows) if rows else None
 
     @property
     def is_idle(self) -> bool:

@@ -76,7 +76,7 @@ def why_not(catalog: Catalog, topic: Topic, asked: Replay | Purge) -> str | None
     """Why an order of the reserved group on a partition of ``topic`` is refused; None: it is not.
 
     A replay is refused where there is nothing to replay to, and where it would loop: to the topic itself,
-    to one with a role, to an exchange that routes into this topic.
+    to one with a role, to an exchange that routes into this topic or a retry topic.
     """
     role = role_of(topic)
     if topic.internal or (role is not None and role.kind is RoleKind.RETRY) or is_exchange(catalog, topic):
@@ -99,8 +99,12 @@ def why_not_to(catalog: Catalog, topic: Topic, to: str) -> str | None:
         return f"{to} belongs to the broker"
     if (role := role_of(target)) is not None:
         return f"{to} is the {role.kind} topic of a group"
-    if topic.name in reached(catalog.image, to):
-        return f"the exchange {to} routes into {topic.name}"
+    for name in sorted(reached(catalog.image, to)):
+        if name == topic.name:
+            return f"the exchange {to} routes into {name}"
+        there = catalog.image.topics.get(name)
+        if there is not None and (role := role_of(there)) is not None and role.kind is RoleKind.RETRY:
+            return f"the exchange {to} routes into {name}, the {role.kind} topic of a group"
     return None
 
 

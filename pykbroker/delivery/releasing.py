@@ -27,6 +27,7 @@ from pykbroker.forwarding.work import Records, Step, Work
 
 if TYPE_CHECKING:
     from pykbroker.clock import Clock
+    from pykbroker.delivery.waiting import Stuck
     from pykbroker.partitions.partition import Partition
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,7 @@ class ReleaseWork(Work):
         plan = self._schedule
         if plan is None:
             plan = self._schedule = await self.indexing.begin(self._durable, STEP_RECORDS)
+            self._on_released()  # before a restart, maybe
         plan.ended(self.indexing.floor)
         while True:
             more = await self.indexing.more(plan, self._durable)
@@ -255,10 +257,14 @@ class ReleaseWork(Work):
             except KafkaError as error:
                 no_key = move.target == with_a_key(held)
                 why = str(error) if no_key else f"{error} ({refused[offset]})"
-                self._destinations.waits(held, len(refused), why, no_key=no_key)
+                self._destinations.waits(held, len(refused), why, at=move.target, no_key=no_key)
                 return None
             offsets.setdefault(place, []).append(offset)
         return [Route(place, tuple(each)) for place, each in offsets.items()]
+
+    def stuck_at(self, target: bytes) -> Stuck:
+        """Why records wait for a target, by its topic id."""
+        return self._destinations.stuck_at(target)
 
     # -- resting
 

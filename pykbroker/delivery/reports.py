@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ASIDE: Final = "pykbroker.nack.aside"
+"""The read-only setting of a group, described only to those who name it."""
+MAX_BYTES: Final = 32_767
+"""The longest text that all clients can read in an answer."""
 REMEMBERED: Final = 1000
 """Groups and partitions of which it is remembered what was said."""
 
@@ -37,6 +42,30 @@ class FollowingStatistics:
     replayed: int = 0
     purged: int = 0
     waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """What commits for one partition ask that stands aside: of how many ``offsets``, at most.  ``why``: it
+    cannot be done now, and is tried again; "": it is being done, and is only much."""
+
+    holder: Holder
+    offsets: int
+    why: str = ""
+
+    def fields(self) -> dict[str, object]:
+        """As JSON has them."""
+        return {"records": self.offsets, "why": self.why}
+
+
+def described(asides: Iterable[tuple[str, Aside]], limit: int = MAX_BYTES) -> str:
+    """The setting :data:`ASIDE`, of these with the names of their topics; the first ones where all were too
+    long."""
+    rows = [{"topic": topic, "partition": each.holder.partition, **each.fields()} for topic, each in asides]
+    whole = len(rows)
+    while len(text := json.dumps({"aside": rows, "more": whole - len(rows)})) > limit:
+        del rows[len(rows) // 2 :]
+    return text
 
 
 class Reports:

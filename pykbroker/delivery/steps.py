@@ -18,6 +18,7 @@ from pykbroker.delivery.draft import PLAN_RECORDS, Draft
 from pykbroker.delivery.letters import Return, decode_return, destination, replayed_suffix
 from pykbroker.delivery.nacks import Asked, Nack, Purge, Range, Ranges, Replay, WrongShape, clipped, parse
 from pykbroker.delivery.orders import Order, OrderKind
+from pykbroker.delivery.returning import Returning
 from pykbroker.delivery.selecting import Logs, Selection, outside, select
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
@@ -99,11 +100,13 @@ class Doing:
         self._ignored = ignored
         self._lost = lost
         self._counted = Counted()
+        self._returning = Returning({})
         self._pace: dict[bytes, int] = {}
 
     def resumed(self, counted: Counted, extras: Mapping[bytes, bytes]) -> None:
         """Begin with what is durable."""
         self._counted = counted
+        self._returning = Returning(extras)
         self._pace = {name[1:]: int(value) for name, value in extras.items() if name[:1] == PACE}
 
     def rest(self) -> None:
@@ -125,6 +128,9 @@ class Doing:
         for topic_id in [each for each, due_ms in self._pace.items() if due_ms < now_ms]:
             del self._pace[topic_id]
             draft.changes[PACE + topic_id] = None
+        self._returning.sweep(
+            lambda name: self._places.topic_id(name, None) is not None, now_ms, draft.changes
+        )
 
     # -- what a commit means
 
@@ -259,9 +265,12 @@ class Doing:
         back = Return(to, holder.partition, due_ms, step_ms)
         lost = self._homeless(topic, back, taken)
         first = draft.move(target, Place(holder.topic_id, holder.partition), back.encode(), taken.records)
+        going: list[tuple[str, int]] = []
         for number, (offset, letter) in enumerate(taken.records.items(), first):
             name, _ = destination(back, letter)
-            draft.replayed.append((holder, topic.name, offset, name, due_ms + int(number * step_ms)))
+            going.append((name, due_ms + int(number * step_ms)))
+            draft.replayed.append((holder, topic.name, offset, *going[-1]))
+        self._returning.note(holder.topic_id, holder.partition, going, now_ms, draft.changes)
         if order.rate is not None and taken.records:
             next_ms = due_ms + int((first + len(taken.records)) * step_ms)
             self._pace[holder.topic_id] = next_ms

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
@@ -25,14 +25,32 @@ if TYPE_CHECKING:
 WAITING: Final = "pykbroker.delay.waiting"
 """The read-only setting of a topic, described only to those who name it."""
 
+MAX_REASONS: Final = 20
+"""Reasons that are told, of which each is a few hundred bytes."""
 MAX_BYTES: Final = 32_767
 """The longest text that all clients can read in an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """``records`` have come to their time, and cannot go to the topic ``to``: ``why``, and what would
+    ``help``."""
+
+    to: str
+    records: int
+    why: str
+    help: str
+
+    def fields(self) -> dict[str, object]:
+        """As JSON has them."""
+        return {"to": self.to, "records": self.records, "why": self.why, "help": self.help}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """``waiting`` records have not come to their time, and the next one does at ``next_due_ms`` (None: not
-    known, or nothing waits).  ``stuck`` ones are beyond it: their destination is not there, or refuses them.
+    known, or nothing waits).  ``stuck`` ones are beyond it: their destination is not there, or refuses them;
+    ``reasons`` say which one, and why.
 
     While ``indexing``, not all that is there is looked at yet, and the numbers are too low or about right.
     """
@@ -41,6 +59,7 @@ class Waiting:
     next_due_ms: int | None = None
     stuck: int = 0
     indexing: bool = False
+    reasons: tuple[Stuck, ...] = ()
 
     @classmethod
     def together(cls, parts: Iterable[Waiting]) -> Waiting:
@@ -53,6 +72,7 @@ class Waiting:
             ),
             stuck=sum(each.stuck for each in parts),
             indexing=any(each.indexing for each in parts),
+            reasons=together(reason for each in parts for reason in each.reasons),
         )
 
     def fields(self) -> dict[str, object]:
@@ -65,13 +85,25 @@ class Waiting:
         return shown | {"indexing": True} if self.indexing else shown
 
 
+def together(reasons: Iterable[Stuck]) -> tuple[Stuck, ...]:
+    """One for each topic and reason."""
+    records: dict[Stuck, int] = {}
+    for each in reasons:
+        key = replace(each, records=0)
+        records[key] = records.get(key, 0) + each.records
+    return tuple(replace(each, records=count) for each, count in records.items())
+
+
 NOTHING: Final = Waiting()
 UNKNOWN: Final = Waiting(indexing=True)
 
 
 def described(parts: Mapping[int, Waiting], limit: int = MAX_BYTES) -> str:
     """The setting.  Partitions in which nothing is are not listed, and none where that were too long."""
-    whole = Waiting.together(parts.values()).fields()
+    everything = Waiting.together(parts.values())
+    whole = everything.fields()
+    if everything.reasons:
+        whole["reasons"] = [each.fields() for each in everything.reasons[:MAX_REASONS]]
     listed = {str(number): each.fields() for number, each in parts.items() if each != NOTHING}
     text = _text(whole | {"by_partition": listed})
     return text if len(text) <= limit else _text(whole)
@@ -92,14 +124,28 @@ async def waiting_in(flow: FlowPartition, engine: Engine, index: Index) -> Waiti
         if arriving.has_begun:
             waiting += max(0, delayed.log_end_offset - arriving.position)
         indexing = indexing or not arriving.is_idle
-    runner = engine.runner(place)
-    stuck = 0 if runner is None else runner.waiting_records
+    reasons = stuck_in(flow, engine)
     due_ms = None
     if waiting and not work.is_lost:
         due_ms = work.alarm.due_ms
         if due_ms is None:
             due_ms = await _next_due_ms(work, place, index)
-    return Waiting(waiting=waiting, next_due_ms=due_ms, stuck=stuck, indexing=indexing)
+    stuck = sum(each.records for each in reasons)
+    return Waiting(
+        waiting=waiting, next_due_ms=due_ms, stuck=stuck, indexing=indexing, reasons=together(reasons)
+    )
+
+
+def stuck_in(flow: FlowPartition, engine: Engine) -> list[Stuck]:
+    """What has come to its time in one partition of a flow, and cannot go where it should."""
+    work, place = flow.work, flow.place
+    runner = None if place is None else engine.runner(place)
+    if runner is None or work is None:
+        return []
+    return [
+        replace(work.stuck_at(target.topic_id), records=records)
+        for target, records in runner.waiting_at().items()
+    ]
 
 
 async def _next_due_ms(work: ReleaseWork, place: Place, index: Index) -> int | None:

@@ -94,6 +94,13 @@ class Moving:
         """The copies of these moves."""
         return sum(len(move.offsets) for _, move in self._outboxes)
 
+    def waiting_at(self) -> dict[Place, int]:
+        """The same by target."""
+        found: dict[Place, int] = {}
+        for _, move in self._outboxes:
+            found[move.target] = found.get(move.target, 0) + len(move.offsets)
+        return found
+
     def has_room(self) -> bool:
         """Whether more may be planned."""
         return len(self.open) < MAX_OPEN and self.waiting_records < MAX_WAITING

@@ -60,6 +60,10 @@ class Runner:
         """The records in these moves."""
         return 0 if self._moving is None else self._moving.waiting_records
 
+    def waiting_at(self) -> dict[Place, int]:
+        """The same by target."""
+        return {} if self._moving is None else self._moving.waiting_at()
+
     def wake(self) -> None:
         """There may be something to do.  May be called for every append, so it is quick."""
         self._wake.set()

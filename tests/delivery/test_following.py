@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from pykbroker.catalog.image import Topic
-from pykbroker.delivery import commit_queue, follower, selecting, steps
+from pykbroker.delivery import commit_queue, follower, returning, selecting, steps
 from pykbroker.delivery.headers import Nack
 from pykbroker.delivery.letters import Return
 from pykbroker.delivery.nacks import Ranges
@@ -527,3 +527,30 @@ def test_a_selection_ends_anywhere(limit: int, rest: int | None) -> None:
     taken = trio.run(select)
     assert len(taken.records) == limit
     assert taken.rest == rest
+
+
+def test_what_stands_aside_says_why() -> None:
+    made = world()
+    made.places.blocked.add("billing")
+    made.commit("billing", ORDERS, 0, 6, '{"nack": [1, [4, 5]]}')
+    made.commit("billing", ORDERS, 0, 7, '{"nack": [6]}')
+    made.commit("audit", ORDERS, 1, 3, '{"nack": [2]}')
+    drain(made)
+    assert made.follower is not None
+    (aside,) = made.follower.aside("billing")
+    assert (aside.holder.partition, aside.offsets, aside.why) == (0, 4, "the name is too long")
+    assert made.follower.aside("audit") == []
+    made.places.blocked.clear()
+    drain(made)
+    assert made.follower.aside("billing") == []
+
+
+def test_letters_that_go_back_at_a_rate_are_noted() -> None:
+    made = world()
+    made.order('{"replay": [1, [4, 5]], "to": "plain", "rate": 2}')
+    drain(made)
+    made.crash()
+    drain(made)
+    (back,) = returning.read(made.extras, LETTERS.topic_id)
+    now_ms = made.clock.time_ms()
+    assert (back.partition, back.to, back.left(now_ms), back.left(now_ms + 500)) == (0, "plain", 2, 1)

@@ -167,7 +167,7 @@ async def check(there: set[int], near: bool, operations: list[tuple[object, ...]
         assert found == offsets, (who, name)
     assert len(world.moved) == sum(len(each) for (who, _), each in model.moved.items() if who != "purged")
     assert world.follower is None or world.follower.pending_from is None
-    assert all(name[:1] in (b"C", b"R") for name in world.extras), "nothing stands aside"
+    assert all(name[:1] in (b"C", b"R", b"B") for name in world.extras), "nothing stands aside"
     held = counted.Counted(world.extras)
     for holder in held.holders():
         who = "dlq" if holder.topic_id == LETTERS.topic_id else holder.group

@@ -120,6 +120,7 @@ class World:
         await self.create("plain")
         await self.create("elsewhere", exchange_type="fanout", exchange_bindings='[{"to": "plain"}]')
         await self.create("loop", exchange_type="fanout", exchange_bindings='[{"to": "orders.billing.dlq"}]')
+        await self.create("in", exchange_type="fanout", exchange_bindings='[{"to": "orders.billing.retry"}]')
         await self.create("far", exchange_type="fanout", exchange_bindings='[{"to": "loop"}]')
         return self
 
@@ -149,6 +150,11 @@ LETTERS, RETRY = "orders.billing.dlq", "orders.billing.retry"
         (LETTERS, {"replay": [1], "to": "nowhere"}, "there is no topic nowhere"),
         (LETTERS, {"replay": [1], "to": "loop"}, "the exchange loop routes into orders.billing.dlq"),
         (LETTERS, {"replay": [1], "to": "far"}, "the exchange far routes into"),
+        (
+            LETTERS,
+            {"replay": [1], "to": "in"},
+            "routes into orders.billing.retry, the retry topic of a group",
+        ),
         (RETRY, {"replay": [1]}, "is not a topic of dead letters"),
         (RETRY, {"purge": [1]}, "is not a topic of dead letters"),
         ("elsewhere", {"purge": [1]}, "is not a topic of dead letters"),

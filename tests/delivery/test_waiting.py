@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pykbroker.catalog.image import Topic
 from pykbroker.delivery.index import IndexUnavailable, MemoryIndex
 from pykbroker.delivery.sqlite_index import SqliteIndex
-from pykbroker.delivery.waiting import NOTHING, UNKNOWN, Waiting, described, waiting_in
+from pykbroker.delivery.waiting import NOTHING, UNKNOWN, Stuck, Waiting, described, waiting_in
 from pykbroker.errors import ErrorCode, KafkaError
 from tests.delivery.flow_world import Life, World, settled
 from tests.delivery.test_flows import LETTERS, RETRY, after, retries, trusted
@@ -99,7 +100,12 @@ async def test_what_has_no_destination_is_stuck(world: World, monkeypatch: pytes
             life.produce(RETRY, b"dead", b"also", headers=[*trusted(0), ("pykbroker-attempt", b"1")])
             life.produce(RETRY, b"alive")
             found = await asked(life, RETRY)
-            assert found == Waiting(waiting=1, next_due_ms=world.clock.now_ms + 60_000, stuck=2)
+            (why,) = found.reasons
+            assert (why.to, why.records) == (LETTERS, 2)
+            assert "no more topics" in why.why
+            assert "pykbroker.dead.letter.topic" in why.help, "the setting that would help"
+            numbers = Waiting(waiting=1, next_due_ms=world.clock.now_ms + 60_000, stuck=2)
+            assert replace(found, reasons=()) == numbers
         world.clock._session_shift += 10
         world.clock.advance(1)
         assert (await asked(life, RETRY)).stuck == 0
@@ -202,6 +208,9 @@ def test_how_it_is_said() -> None:
             "2": {"waiting": 0, "next_due_ms": None, "stuck": 0, "indexing": True},
         },
     }
+    reason = Stuck(to="graves", records=2, why="it is gone", help="make it")
+    said = json.loads(described({0: Waiting(reasons=(reason,)), 1: Waiting(reasons=(reason,))}))
+    assert said["reasons"] == [{"to": "graves", "records": 4, "why": "it is gone", "help": "make it"}]
     many = dict.fromkeys(range(2000), Waiting(waiting=1, next_due_ms=5))
     assert json.loads(described(many)) == {"waiting": 2000, "next_due_ms": 5, "stuck": 0}
     assert json.loads(described({})) == {"waiting": 0, "next_due_ms": None, "stuck": 0, "by_partition": {}}
