@@ -73,11 +73,27 @@ def test_the_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPa
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    others = sorted([*ROOT.glob("*/README.md"), *ROOT.glob("plugins/*/README.md")])
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")), *others]
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may name after its #: headings, as they are shown on the web."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
         if "://" not in target:
-            assert (document.parent / target).exists(), target
+            there = document.parent / target if target else document
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there.read_text()), f"{target}#{anchor}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    """Through the folder of a page where it is one of many."""
+    linked = set(re.findall(r"\]\(([^)#]+)\)", README))
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert linked >= pages | {"docs/plugins/README.md", "docs/decisions"}
