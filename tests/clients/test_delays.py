@@ -55,9 +55,9 @@ def test_records_come_when_their_time_has_come(pykbroker: BrokerThread, topic: s
     send(bootstrap, topic, b"now", delay_ms=0)
     with reader(bootstrap, topic) as consumer:
         assert take(consumer, 1) == [b"now"]
-        pykbroker.advance(59)
+        pykbroker.advance(30)  # the clock goes on besides: the rest is for a slow machine
         assert take(consumer, 1, 0.5) == []
-        pykbroker.advance(1)
+        pykbroker.advance(30)
         assert take(consumer, 2) == [b"in a minute", b"likewise"]
         pykbroker.advance(3540)
         assert take(consumer, 1) == [b"in an hour"]
@@ -67,13 +67,13 @@ def test_the_delay_of_a_topic_is_altered_by_any_admin_client(pykbroker: BrokerTh
     bootstrap = pykbroker.bootstrap
     create(bootstrap, topic)
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    altered = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"pykbroker.delay.ms": "5000"})
+    altered = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"pykbroker.delay.ms": "60000"})
     admin.alter_configs([altered])
     admin.close()
     send(bootstrap, topic, b"v")
     with reader(bootstrap, topic) as consumer:
         assert take(consumer, 1, 0.3) == []
-        pykbroker.advance(5)
+        pykbroker.advance(60)
         assert take(consumer, 1) == [b"v"]
 
 
@@ -113,12 +113,12 @@ def test_how_late_a_record_is(pykbroker: BrokerThread, topic: str) -> None:
 @pytest.mark.parametrize("value", [b"soon", b"-5", b"", b"1.5"])
 def test_a_header_that_says_nothing_counts_as_none(pykbroker: BrokerThread, topic: str, value: bytes) -> None:
     bootstrap = pykbroker.bootstrap
-    create(bootstrap, topic, delay_ms=1000)
+    create(bootstrap, topic, delay_ms=60_000)
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     producer.send(topic, b"v", headers=[("pykbroker-delay-ms", value)]).get(10)
     producer.close()
     with reader(bootstrap, topic) as consumer:
-        pykbroker.advance(0.5)
+        pykbroker.advance(30)
         assert take(consumer, 1, 0.2) == []
-        pykbroker.advance(1)
+        pykbroker.advance(30)
         assert take(consumer, 1) == [b"v"]

@@ -43,9 +43,15 @@ def ending(ctx: object) -> object:
     raise SystemExit(3)
 
 
-def blocking(seconds: float) -> Callable[[object], None]:
-    """Hold the loop up."""
-    return lambda ctx: time.sleep(seconds)
+def blocking(named: Callable[[], bool], patience_s: float = 20.0) -> Callable[[object], None]:
+    """Hold the loop up until somebody has ``named`` who does."""
+
+    def hold_up(ctx: object) -> None:
+        deadline = time.monotonic() + patience_s
+        while not named() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    return hold_up
 
 
 async def hanging(ctx: object) -> None:

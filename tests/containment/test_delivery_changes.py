@@ -25,9 +25,9 @@ def test_the_origin_is_deleted() -> None:
     with failing() as failures:
         waiting(failures)
         failures.delete("orders")
-        failures.later(59, decided=1)
+        failures.later(30, decided=1)
         failures.only(RETRY, 0)
-        failures.later(1, decided=1)
+        failures.later(30, decided=1)
         assert failures.eventually(RETRY, 1)[0].value == b"v"
         assert failures.nack("billing", RETRY, 0) == 0
         (letter,) = failures.eventually(LETTERS, 1)
@@ -105,9 +105,9 @@ def test_a_clock_set_back(after: str) -> None:
             assert failures.put(RETRY, b"meanwhile") == 0
         failures.later(60, decided=2)
         assert [each.value for each in failures.eventually(RETRY, 1)] == [b"meanwhile"]
-        failures.later(DAY_S - 5, decided=2)
+        failures.later(DAY_S - 60, decided=2)
         failures.only(RETRY, 1)
-        failures.later(5, decided=2)
+        failures.later(60, decided=2)
         assert [each.value for each in failures.eventually(RETRY, 2)] == [b"meanwhile", b"v"]
 
 
@@ -146,9 +146,9 @@ def test_a_policy_that_changes_leaves_alone_what_waits() -> None:
         failures.put("orders", b"next")
         assert failures.nack("billing", "orders", 1) == 0
         assert [each.value for each in failures.eventually(RETRY, 1)] == [b"next"]
-        failures.later(59, decided=2)
+        failures.later(30, decided=2)
         failures.only(RETRY, 1)
-        failures.later(1, decided=2)
+        failures.later(30, decided=2)
         assert failures.eventually(RETRY, 2)[1].value == b"v"
 
 

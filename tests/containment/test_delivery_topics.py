@@ -197,10 +197,10 @@ def test_copies_of_an_exchange_wait_where_what_is_produced_waits() -> None:
         assert failures.create("later", delayed) == 0
         assert failures.create("sorting", exchange) == 0
         failures.put("sorting", b"v")
-        failures.later(59, decided=2)
+        failures.later(30, decided=2)
         failures.only("later", 0)
         failures.only(RETRY, 0)
-        failures.broker.advance(1)
+        failures.broker.advance(30)
         assert failures.eventually("later", 1)[0].text("pykbroker-routed-from") == "sorting/0/0"
         assert failures.eventually(RETRY, 1)[0].text("pykbroker-attempt") == "1"
 

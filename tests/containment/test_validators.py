@@ -56,15 +56,15 @@ def test_nonsense(harmed: Harmed, caplog: pytest.LogCaptureFixture, what: str) -
 
 
 def test_slow(harmed: Harmed, caplog: pytest.LogCaptureFixture) -> None:
-    talk = harmed(plugins.validator(plugins.blocking(0.3)))
+    talk = harmed(plugins.validator(plugins.blocking(lambda: "plugin=harmful" in caplog.text)))
     talk.create("orders", NAMED)
     assert talk.produce("orders", b"v").error_code == 0
     assert talk.values("orders") == [b"v"]
-    (line,) = [
+    line, *_ = [
         r.message for r in caplog.records if r.levelno >= logging.WARNING and "plugin=harmful" in r.message
     ]
     assert "in=validator harm" in line
-    assert "time.sleep(seconds)" in line
+    assert "in hold_up" in line
 
 
 def test_hanging(harmed: Harmed, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +82,7 @@ def test_others_are_served_while_one_hangs(harmed: Harmed) -> None:
     talk.create("orders", NAMED)
     with Talk(talk.bootstrap) as other:
         waiting = other.begin("orders", b"v")
-        assert switch.asked.wait(5)
+        assert switch.asked.wait(30)
         assert talk.create("other") == 0
         assert talk.produce("other", b"meanwhile").error_code == 0
         assert talk.values("orders") == []
@@ -97,7 +97,7 @@ def test_a_topic_deleted_while_one_hangs(harmed: Harmed) -> None:
     talk.create("orders", NAMED)
     with Talk(talk.bootstrap) as other:
         waiting = other.begin("orders", b"v")
-        assert switch.asked.wait(5)
+        assert switch.asked.wait(30)
         talk.delete("orders")
         switch.answer.set()
         assert waiting().error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -113,7 +113,7 @@ def test_settings_changed_while_one_hangs(harmed: Harmed) -> None:
     talk.create("orders", NAMED)
     with Talk(talk.bootstrap) as other:
         waiting = other.begin("orders", b"v")
-        assert switch.asked.wait(5)
+        assert switch.asked.wait(30)
         assert talk.alter("orders", pykbroker_validators="second").error_code == 0
         switch.answer.set()
         answer = waiting()
