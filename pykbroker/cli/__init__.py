@@ -14,7 +14,19 @@ import click
 from pykbroker._version import __version__
 from pykbroker.cli._errors import Failed, failed
 
-COMMANDS = ("serve", "topics", "groups", "brokers", "exchanges", "dlq", "log", "plugins", "settings")
+COMMANDS = (
+    "serve",
+    "topics",
+    "groups",
+    "brokers",
+    "produce",
+    "consume",
+    "exchanges",
+    "dlq",
+    "log",
+    "plugins",
+    "settings",
+)
 
 
 class Commands(click.Group):
