@@ -110,12 +110,26 @@ def decode(value: bytes) -> Held:
         raise HeldError(f"decision not understood: {value!r:.80}") from error
 
 
-def keys(header: BatchHeader, payload: bytes) -> Iterator[tuple[int, int]]:
-    """Due time and offset of the records of a batch that go somewhere.  Raises :class:`BatchError`."""
+class Entry(NamedTuple):
+    """What of a held record is known without taking it apart; ``size`` are its bytes."""
+
+    due_ms: int
+    offset: int
+    size: int
+    goes_somewhere: bool
+
+
+def entries(header: BatchHeader, payload: bytes) -> Iterator[Entry]:
+    """Of the records of a batch, those with a header that this version understands.
+
+    Raises :class:`BatchError`.
+    """
     base, front, size_of_front = header.base_offset, _FRONT, len(_FRONT)
     at = 0
+    new, nothing = tuple.__new__, Kind.NOTHING
     try:
         for _ in range(header.record_count):
+            start = at
             size, at = read_varint(payload, at)
             end = at + size
             _, at = read_varint(payload, at + 1)
@@ -128,8 +142,8 @@ def keys(header: BatchHeader, payload: bytes) -> Iterator[tuple[int, int]]:
             if payload[at : at + size_of_front] == front:
                 size, at = read_varint(payload, at + size_of_front)
                 version, kind, _, due_ms = _BEGIN.unpack_from(payload, at)
-                if version == VERSION and kind != Kind.NOTHING and at + size <= end:
-                    yield due_ms, base + delta
+                if version == VERSION and at + size <= end:
+                    yield new(Entry, (due_ms, base + delta, end - start, kind != nothing))
             at = end
     except (IndexError, struct.error) as error:
         raise BatchError(f"held record cut short: position={at} bytes={len(payload)}") from error

@@ -9,6 +9,7 @@ take that back.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 from pykbroker.delivery.schedule import Released, Row
@@ -30,6 +31,20 @@ class Indexed(NamedTuple):
     leader_epoch: int
 
 
+class Extent(NamedTuple):
+    """What waits in a lane: the lowest offset (None: nothing waits), and how many records, of how many
+    bytes, lie below an offset."""
+
+    floor: int | None
+    records: int
+    size: int
+
+    def with_more(self, other: Extent) -> Extent:
+        """Together with what ``other`` has."""
+        floors = [each for each in (self.floor, other.floor) if each is not None]
+        return Extent(min(floors, default=None), self.records + other.records, self.size + other.size)
+
+
 class Index(Protocol):
     """All raise :class:`IndexUnavailable` and :class:`IndexLost`."""
 
@@ -37,8 +52,11 @@ class Index(Protocol):
         """How far a lane is indexed; None: not at all."""
         ...
 
-    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
-        """Add rows (one that is there already counts once), with the offset up to which that is all."""
+    async def add(
+        self, lane: Place, rows: Sequence[Row], upto: Indexed, sizes: Sequence[int] | None = None
+    ) -> None:
+        """Add rows (one that is there already counts once), with the offset up to which that is all, and
+        the bytes of the records, where they are known."""
         ...
 
     async def cut(self, lane: Place, upto: Indexed) -> None:
@@ -57,8 +75,8 @@ class Index(Protocol):
         """Remove rows that are released; how many."""
         ...
 
-    async def floor(self, lane: Place) -> int | None:
-        """The lowest offset of a row; None: there is no row."""
+    async def extent(self, lane: Place, below: int) -> Extent:
+        """What there is of a lane: the lowest offset of a row, and the rows of offsets below ``below``."""
         ...
 
     async def waiting(self, lane: Place, released: Released) -> int:
@@ -99,15 +117,22 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         self.rows: dict[Place, set[Row]] = {}
+        self.sizes: dict[tuple[Place, Row], int] = {}
         self.ends: dict[Place, Indexed] = {}
 
     async def indexed(self, lane: Place) -> Indexed | None:
         """How far."""
         return self.ends.get(lane)
 
-    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
+    async def add(
+        self, lane: Place, rows: Sequence[Row], upto: Indexed, sizes: Sequence[int] | None = None
+    ) -> None:
         """Add rows."""
-        self.rows.setdefault(lane, set()).update(rows)
+        known = self.rows.setdefault(lane, set())
+        for row, size in zip(rows, repeat(0) if sizes is None else sizes, strict=False):
+            if row not in known:
+                known.add(row)
+                self.sizes[lane, row] = size
         self.ends[lane] = upto
 
     async def cut(self, lane: Place, upto: Indexed) -> None:
@@ -133,9 +158,11 @@ class MemoryIndex:
         self.rows.get(lane, set()).difference_update(gone)
         return len(gone)
 
-    async def floor(self, lane: Place) -> int | None:
-        """The lowest offset."""
-        return min((row.offset for row in self.rows.get(lane, ())), default=None)
+    async def extent(self, lane: Place, below: int) -> Extent:
+        """What there is."""
+        rows = self.rows.get(lane, ())
+        sizes = [self.sizes.get((lane, row), 0) for row in rows if row.offset < below]
+        return Extent(min((row.offset for row in rows), default=None), len(sizes), sum(sizes))
 
     async def waiting(self, lane: Place, released: Released) -> int:
         """The number that waits."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pykbroker.delivery import held as form
-from pykbroker.delivery.index import Index, Indexed, IndexLost, LaneView
+from pykbroker.delivery.index import Extent, Index, Indexed, IndexLost, LaneView
 from pykbroker.delivery.schedule import Released, Row, Schedule
 from pykbroker.forwarding.plan import Place
 from pykbroker.forwarding.reading import READ_BYTES, batches_in, bytes_of
@@ -45,6 +45,10 @@ class Indexing:
         """Offsets passed over because they are damaged."""
         self.floor = 0
         """No record below this offset waits to be released, durably."""
+        self.extent: Extent | None = None
+        """What waited when :meth:`tidy` last looked; None: it did not look."""
+        self.look_again_in: float | None = None
+        """After how many seconds :meth:`tidy` would look, which was too early; None: it was not."""
         self._held = held
         self._index = index
         self._lane = Place(held.topic_id, held.index)
@@ -52,8 +56,8 @@ class Indexing:
         self._max_decompressed = max_decompressed
         self._label = label
         self._progress_at = 0.0
-        self._look_at = 0.0
-        self._begun = 0
+        self._looked = -FLOOR_S
+        self._begun = self._flushed = self._below = 0
 
     def end_of(self, epoch: int) -> int:
         """Where the records end that the held log had in a leader epoch and has still."""
@@ -94,35 +98,39 @@ class Indexing:
         except CorruptRange as damage:
             behind = max(damage.hole.next_offset, at + 1)
             self.damaged(behind - at, behind, damage.hole.reason)
-            await self._add(plan, [], behind)
+            await self._add(plan, [], [], behind)
             return behind < end
         if not found.size:
-            await self._add(plan, [], end)
+            await self._add(plan, [], [], end)
             return False
-        rows = await self._rows(bytes_of(found.records), at, released)
-        await self._add(plan, rows, found.next_offset)
+        rows, sizes = await self._rows(bytes_of(found.records), at, released)
+        await self._add(plan, rows, sizes, found.next_offset)
         return found.next_offset < end
 
-    async def _rows(self, data: bytes, at: int, released: Released) -> list[Row]:
+    async def _rows(self, data: bytes, at: int, released: Released) -> tuple[list[Row], list[int]]:
+        """What waits of the records in ``data``, with their bytes."""
         rows: list[Row] = []
+        sizes: list[int] = []
         started = time.perf_counter()
         for position, header in batches_in(data, self._held):
             try:
                 if not crc_ok(data, position):
                     raise BatchError("the CRC does not match")
-                for key in form.keys(header, bytes(payload_of(data, position, self._max_decompressed))):
-                    row = Row(*key)
-                    if row.offset >= at and not released.covers(row):
+                payload = bytes(payload_of(data, position, self._max_decompressed))
+                for due_ms, offset, size, goes_somewhere in form.entries(header, payload):
+                    row = Row(due_ms, offset)
+                    if goes_somewhere and offset >= at and not released.covers(row):
                         rows.append(row)
+                        sizes.append(size)
             except BatchError as error:
                 self.damaged(header.record_count, header.next_offset, str(error))
             if time.perf_counter() - started > SLICE_S:
                 await trio.lowlevel.checkpoint()
                 started = time.perf_counter()
-        return rows
+        return rows, sizes
 
-    async def _add(self, plan: Schedule, rows: Sequence[Row], end: int) -> None:
-        await self._index.add(self._lane, rows, Indexed(end, self._held.leader_epoch))
+    async def _add(self, plan: Schedule, rows: Sequence[Row], sizes: Sequence[int], end: int) -> None:
+        await self._index.add(self._lane, rows, Indexed(end, self._held.leader_epoch), sizes)
         plan.indexed(rows, end)
         self.waiting += len(rows)
 
@@ -148,14 +156,26 @@ class Indexing:
             self._held.label, records, next_offset, reason,
         )  # fmt: skip
 
+    def before_flush(self, below: int) -> None:
+        """The log of plans is about to be flushed; :meth:`tidy` will look how much waits below ``below``."""
+        self._flushed = self._begun
+        self._below = below
+        self.extent, self.look_again_in = None, FLOOR_S
+
     async def tidy(self, plan: Schedule, released: Released) -> None:
         """Remove what is released, and that is on the disk; look for what is needed still."""
-        end, begun = plan.indexed_end, self._begun
+        end, flushed = plan.indexed_end, self._flushed
         await self._index.purge(self._lane, released)
         now = self._clock.monotonic()
-        if now >= self._look_at and (len(self._held.log.segments()) > 1 or len(released.eras) > 1):
-            self._look_at = now + FLOOR_S
-            floor = await self._index.floor(self._lane)
-            if begun != self._begun:
-                return  # the index may have been lost meanwhile, and is not full again
-            self.floor = end if floor is None else min(floor, end)
+        self.look_again_in = None
+        if len(self._held.log.segments()) == 1 and len(released.eras) == 1:
+            return
+        if now < self._looked + FLOOR_S:
+            self.look_again_in = self._looked + FLOOR_S - now
+            return
+        self._looked = now
+        extent = await self._index.extent(self._lane, self._below)
+        if flushed != self._begun:
+            return  # the index was lost meanwhile, and is not full again, or not as it was at the flush
+        self.extent = extent
+        self.floor = end if extent.floor is None else min(extent.floor, end)

@@ -1,4 +1,4 @@
-"""Removing from the due-time index what is not needed any more.
+"""Removing from the due-time index, and then from the held logs, what is not needed any more.
 
 What is released is only removed when the log of plans, which says so, is on the disk: a power cut can then
 never leave a record in neither.
@@ -7,6 +7,7 @@ never leave a record in neither.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +15,13 @@ import trio
 
 from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
+from pykbroker.delivery.settling import Moment, Settling, moment
 from pykbroker.log.errors import StorageError
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.delivery.flow_lane import FlowPartition
+    from pykbroker.delivery.releasing import ReleaseWork
     from pykbroker.forwarding.engine import Engine
     from pykbroker.partitions.manager import Partitions
 
@@ -36,7 +39,9 @@ class Tidying:
         self._catalog = catalog
         self._partitions = partitions
         self._engine = engine
+        self.settling = Settling(catalog, partitions)
         self._released: set[FlowPartition] = set()
+        self._later: dict[FlowPartition, float] = {}
         self._gone: set[bytes] = set()
         self._swept = False
         self._something = trio.Event()
@@ -53,26 +58,49 @@ class Tidying:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            await self._something.wait()
-            await trio.sleep(TIDY_S)
-            await self.tidy()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.settling.run)
+            while True:
+                with trio.move_on_at(min(self._later.values(), default=math.inf)):
+                    await self._something.wait()
+                await trio.sleep(TIDY_S)
+                await self.tidy()
 
     async def tidy(self) -> None:
         """Remove what has come up so far."""
         self._something = trio.Event()
         flows, self._released = self._released, set()
+        now = trio.current_time()
+        late = [flow for flow, at in self._later.items() if at <= now or flow in flows]
+        for flow in late:
+            del self._later[flow]
+        flows.update(late)
         await self._forget(sweep=bool(flows))
-        works = [
-            (self._engine.shards.index_of(flow.place), flow.work, flow.work.durable)
-            for flow in flows
-            if flow.work is not None and flow.place is not None
-        ]
-        shards = {shard for shard, _, _ in works if shard is not None}
-        flushed = {shard for shard in shards if await self._flush_plans(shard)}
-        for shard, work, released in works:
-            if shard in flushed:
-                await work.tidy(released)
+        found = [(flow, flow.work, moment(flow, self._engine)) for flow in flows]
+        works = [(flow, work, then) for flow, work, then in found if work is not None and then is not None]
+        for _, work, then in works:
+            work.indexing.before_flush(then.below)
+        shards = {flow: self._shard_of(flow) for flow, _, _ in works}
+        flushed = {
+            shard for shard in set(shards.values()) if shard is not None and await self._flush_plans(shard)
+        }
+        for flow, work, then in works:
+            if shards[flow] in flushed:
+                await self._tidy(flow, work, then)
+
+    def _shard_of(self, flow: FlowPartition) -> int | None:
+        return None if flow.place is None else self._engine.shards.index_of(flow.place)
+
+    async def _tidy(self, flow: FlowPartition, work: ReleaseWork, then: Moment) -> None:
+        await work.tidy(then.released)
+        indexing = work.indexing
+        again = indexing.look_again_in
+        if again is not None:
+            self._later[flow] = trio.current_time() + again
+        elif indexing.extent is not None:
+            at = self.settling.consider(then, indexing.extent)
+            if at is not None:
+                self._later[flow] = at
 
     async def _flush_plans(self, shard: int) -> bool:
         """Whether the disk has what the log of plans had before."""

@@ -322,7 +322,7 @@ class Machinery:
         if RELEASED in extras:
             trio.run(self.index.purge, HELD, Released.decode(extras[RELEASED]))
         if self.schedule.is_complete:
-            floor = trio.run(self.index.floor, HELD)
+            floor = trio.run(self.index.extent, HELD, 0).floor
             self.schedule.ended(self.schedule.indexed_end if floor is None else floor)
 
     # -- plans

@@ -267,14 +267,16 @@ class Failing(MemoryIndex):
 
     error: Exception | None = None
 
-    async def add(self, lane: Place, rows: Sequence[Row], upto: Indexed) -> None:
+    async def add(
+        self, lane: Place, rows: Sequence[Row], upto: Indexed, sizes: Sequence[int] | None = None
+    ) -> None:
         error, self.error = self.error, None
         if isinstance(error, IndexLost):
             self.rows.clear()
             self.ends.clear()
         if error is not None:
             raise error
-        await super().add(lane, rows, upto)
+        await super().add(lane, rows, upto, sizes)
 
 
 @pytest.mark.parametrize("error", [IndexLost("torn"), IndexUnavailable("full")])

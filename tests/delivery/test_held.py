@@ -51,7 +51,9 @@ def test_what_is_held_comes_back_as_it_was(
     assert form.decision(found) == held
     assert form.delivered(found) == Copier(None).suffix(came)
     assert (found.timestamp, found.key) == (came.timestamp, came.key)
-    assert list(form.keys(header, bytes(payload_of(buffer)))) == [(held.due_ms, 0)]
+    payload = bytes(payload_of(buffer))
+    goes = held.kind != Kind.NOTHING
+    assert list(form.entries(header, payload)) == [(held.due_ms, 0, len(payload), goes)]
 
 
 def test_batches_are_small_so_that_few_records_are_read_for_one() -> None:
@@ -68,7 +70,8 @@ def test_a_mark_goes_nowhere() -> None:
     buffer, (header,) = form.batches([(5, form.marker(mark))])
     (found,) = records_of(buffer)
     assert form.decision(found) == mark
-    assert list(form.keys(header, bytes(payload_of(buffer)))) == []
+    (entry,) = form.entries(header, bytes(payload_of(buffer)))
+    assert not entry.goes_somewhere
 
 
 def test_what_is_no_held_record_is_told_from_one() -> None:
@@ -80,6 +83,6 @@ def test_what_is_no_held_record_is_told_from_one() -> None:
             form.decode(value)
     batch = encode_batch([RecordData(b"k", b"v"), RecordData(None, None)], timestamp_ms=7)
     payload = bytes(payload_of(batch))
-    assert list(form.keys(read_header(batch), payload)) == []
+    assert list(form.entries(read_header(batch), payload)) == []
     with pytest.raises(BatchError):
-        list(form.keys(read_header(batch), payload[:-3]))
+        list(form.entries(read_header(batch), payload[:-3]))

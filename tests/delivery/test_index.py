@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from pykbroker.delivery import sqlite_index
-from pykbroker.delivery.index import Index, Indexed, IndexLost, IndexUnavailable, MemoryIndex
+from pykbroker.delivery.index import Extent, Index, Indexed, IndexLost, IndexUnavailable, MemoryIndex
 from pykbroker.delivery.schedule import LOWEST, Era, Released, Row
 from pykbroker.delivery.sqlite_index import FILE, SqliteIndex
 from pykbroker.forwarding.plan import Place
@@ -25,6 +25,7 @@ A, B = Place(b"a" * 16, 0), Place(b"a" * 16, 1)
 C = Place(b"c" * 16, 0)
 EVERYTHING = 1 << 40
 ALL = Released.nothing(0)
+NOTHING = Extent(None, 0, 0)
 
 
 async def all_of(index: Index, lane: Place) -> list[Row]:
@@ -40,7 +41,8 @@ async def test_rows_come_in_the_order_of_their_times(tmp_path: Path) -> None:
     assert await index.above(A, Row(5, 1), 1, 0, 3) == [Row(5, 2)]
     assert await index.late(A, Row(5, 2), 9, 0, 3) == [Row(5, 1), Row(5, 2)]
     assert await index.indexed(A) == Indexed(3, 1)
-    assert [await index.floor(A), await index.floor(C), await index.waiting(A, ALL)] == [0, None, 3]
+    assert await index.extent(A, 9) == (0, 3, 0)
+    assert [await index.extent(C, 9), await index.waiting(A, ALL)] == [NOTHING, 3]
     await index.aclose()
 
 
@@ -88,7 +90,7 @@ async def test_every_lane_learns_that_the_file_was_begun_anew(tmp_path: Path) ->
         assert await index.indexed(lane) is None
         await index.add(lane, [Row(5, 0)], Indexed(1, 0))
     await index.aclose()
-    index._closed = False
+    index._file._closed = False
     (tmp_path / FILE).write_bytes(b"not a database, by any means" * 1000)
     with pytest.raises(IndexLost):
         await all_of(index, A)
@@ -114,7 +116,7 @@ async def test_the_file_becomes_smaller_again(tmp_path: Path) -> None:
         await index.add(A, rows, Indexed(start + 50_000, 0))
     await index.add(B, [Row(5, 0)], Indexed(1, 0))
     await index.purge(A, Released(500_000, (Era(0, Row(1 << 40, 0)),)))
-    assert await index.floor(A) is None
+    assert await index.extent(A, EVERYTHING) == NOTHING
     await index.aclose()
     assert (tmp_path / FILE).stat().st_size < 3_000_000
     again = SqliteIndex(tmp_path)
@@ -187,13 +189,15 @@ async def test_purging_and_forgetting_go_in_slices(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sqlite_index, "SCAN", 10)
     index = SqliteIndex(tmp_path)
     rows = [Row(5, number) for number in range(50)]
-    await index.add(A, rows, Indexed(50, 0))
+    await index.add(A, rows, Indexed(50, 0), [100] * 50)
     await index.add(C, [Row(1, 1)], Indexed(2, 0))
     assert await index.purge(A, Released(50, (Era(0, Row(5, 29)),))) == 30
-    assert await index.floor(A) == 30
+    assert await index.extent(A, 35) == (30, 5, 500)
+    assert await index.extent(A, 0) == (30, 0, 0)
     await index.forget({A.topic_id})
     assert await index.lanes() == [C]
-    assert [await index.indexed(A), await index.floor(A), await index.waiting(C, ALL)] == [None, None, 1]
+    assert [await index.indexed(A), await index.extent(A, 9)] == [None, NOTHING]
+    assert await index.waiting(C, ALL) == 1
     await index.aclose()
 
 
@@ -232,9 +236,10 @@ class Twins(RuleBasedStateMachine):
 
         assert trio.run(result, self.index) == trio.run(result, self.twin)
 
-    @rule(lane=LANES, rows=ROWS, end=OFFSETS, epoch=st.integers(0, 3))
-    def add(self, lane: Place, rows: list[Row], end: int, epoch: int) -> None:
-        self.same(lambda index: index.add(lane, rows, Indexed(end, epoch)))
+    @rule(lane=LANES, rows=ROWS, end=OFFSETS, epoch=st.integers(0, 3), size=st.integers(0, 100))
+    def add(self, lane: Place, rows: list[Row], end: int, epoch: int, size: int) -> None:
+        sizes = [size] * len(rows)
+        self.same(lambda index: index.add(lane, rows, Indexed(end, epoch), sizes))
 
     @rule(lane=LANES, end=OFFSETS)
     def cut(self, lane: Place, end: int) -> None:
@@ -250,10 +255,10 @@ class Twins(RuleBasedStateMachine):
 
         self.same(late)
 
-    @rule(lane=LANES)
-    def look(self, lane: Place) -> None:
+    @rule(lane=LANES, below=OFFSETS)
+    def look(self, lane: Place, below: int) -> None:
         self.same(lambda index: index.indexed(lane))
-        self.same(lambda index: index.floor(lane))
+        self.same(lambda index: index.extent(lane, below))
 
     @rule(lane=LANES, end=OFFSETS, horizon=KEYS, start=OFFSETS, later=KEYS)
     def purge(self, lane: Place, end: int, horizon: Row, start: int, later: Row) -> None:

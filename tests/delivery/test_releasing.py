@@ -418,6 +418,7 @@ async def test_an_index_that_is_lost_while_it_is_tidied_does_not_say_what_is_nee
         plan = await indexing.begin(nothing, 10)
         while await indexing.more(plan, nothing):
             pass
+        indexing.before_flush(2)
         await indexing.tidy(plan, nothing)
         assert indexing.floor == 0
 

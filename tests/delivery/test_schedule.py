@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def tidy(self) -> None:
         now(self.index.purge(LANE, self.durable))
-        floor = now(self.index.floor(LANE))
+        floor = now(self.index.extent(LANE, 0)).floor
         if self.plan.is_complete:
             self.plan.ended(self.plan.indexed_end if floor is None else min(floor, self.plan.indexed_end))
 

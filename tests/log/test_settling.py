@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,7 +44,7 @@ def rewrite(
     offsets: Collection[int],
     *,
     segment_bytes: int = 1 << 20,
-    **more: list[tuple[int, int]],
+    last_offsets: Sequence[tuple[int, int]] = (),
 ) -> Outcome:
     job = SettlingJob(
         directory=str(directory.path),
@@ -52,7 +52,7 @@ def rewrite(
         next_base=directory.next,
         segment_bytes=segment_bytes,
         index_interval_bytes=200,
-        **more,
+        last_offsets=last_offsets,
     )
     outcome = settle(SettlingJob.decode(job.encode()), settled(offsets))
     directory.swap(outcome)
