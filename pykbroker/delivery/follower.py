@@ -24,8 +24,9 @@ from pykbroker.delivery.commit_queue import CommitQueue
 from pykbroker.delivery.counted import Counted, Holder
 from pykbroker.delivery.draft import Draft
 from pykbroker.delivery.orders import Order
+from pykbroker.delivery.places import Places
 from pykbroker.delivery.reports import Aside
-from pykbroker.delivery.steps import Doing, Places
+from pykbroker.delivery.steps import Doing
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
 from pykbroker.forwarding.machine import Lane

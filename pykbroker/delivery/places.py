@@ -1,8 +1,8 @@
-"""The catalog of this broker as lanes that follow commits see it."""
+"""The catalog as lanes that follow commits see it: what commits mean, and where records go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pykbroker.catalog.retrying import (
     NO_POLICY,
@@ -16,7 +16,6 @@ from pykbroker.catalog.retrying import (
 )
 from pykbroker.delivery import commits, letters
 from pykbroker.delivery.nacks import Purge, Replay
-from pykbroker.delivery.steps import Arrivals
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place
 from pykbroker.groups.offsets import same_topic
@@ -28,8 +27,51 @@ if TYPE_CHECKING:
     from pykbroker.delivery.topics import DeliveryTopics
 
 
+class Arrivals(NamedTuple):
+    """Where nacked records of a partition go, and whether they have been retried already."""
+
+    place: Place
+    returned: bool
+
+
+class Places(Protocol):
+    """The catalog, as far as it says what commits mean and where records go."""
+
+    def topic_id(self, name: str, committed_for: bytes | None) -> bytes | None:
+        """The id of the topic of that name; ``committed_for`` is the one that the commit names, if it
+        does.  None: it is gone, and what is there now is another one."""
+        ...
+
+    def topic(self, topic_id: bytes) -> Topic | None:
+        """The topic of that id."""
+        ...
+
+    def meaning(self, topic: Topic, group: str) -> commits.Meaning:
+        """See :func:`~pykbroker.delivery.commits.meaning`."""
+        ...
+
+    def why_not(self, topic: Topic, asked: Replay | Purge) -> str | None:
+        """See :func:`~pykbroker.delivery.letters.why_not`."""
+        ...
+
+    def why_not_to(self, topic: Topic, to: str) -> str | None:
+        """See :func:`~pykbroker.delivery.letters.why_not_to`."""
+        ...
+
+    async def arrivals(self, topic: Topic, partition: int, group: str) -> Arrivals | None:
+        """Where nacks of ``group`` go; None: nowhere, its policy is gone and there is no flow.
+
+        Raises :class:`KafkaError` where the topics cannot be made.
+        """
+        ...
+
+    async def replays(self, partition: int) -> Place:
+        """Where dead letters of a partition are held on their way back.  Raises :class:`KafkaError`."""
+        ...
+
+
 class LocalPlaces:
-    """See :class:`~pykbroker.delivery.steps.Places`."""
+    """That of this broker."""
 
     def __init__(self, catalog: Catalog, admin: TopicAdmin, topics: DeliveryTopics) -> None:
         self._catalog = catalog

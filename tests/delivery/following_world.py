@@ -16,8 +16,9 @@ from pykbroker.delivery.follower import Follower, Ingress
 from pykbroker.delivery.headers import Nack
 from pykbroker.delivery.letters import Return, decode_return
 from pykbroker.delivery.nacks import Purge, Range, Replay, may_ask
+from pykbroker.delivery.places import Arrivals
 from pykbroker.delivery.reports import Reports
-from pykbroker.delivery.steps import Arrivals, Doing
+from pykbroker.delivery.steps import Doing
 from pykbroker.delivery.telling import Telling
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.copying import Source

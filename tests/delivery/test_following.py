@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from pykbroker.catalog.image import Topic
-from pykbroker.delivery import commit_queue, follower, returning, selecting, steps
+from pykbroker.delivery import commit_queue, follower, letter_steps, returning, selecting
 from pykbroker.delivery.headers import Nack
 from pykbroker.delivery.letters import Return
 from pykbroker.delivery.nacks import Ranges
@@ -452,7 +452,7 @@ def test_letters_of_a_shared_topic_go_where_they_say() -> None:
 
 
 def test_purged_letters_do_not_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "PURGED", 10)
+    monkeypatch.setattr(letter_steps, "PURGED", 10)
     made = world()
     made.order('{"purge": [[0, 40], [50, 10000000]]}')
     made.order('{"replay": [[0, 99]]}')

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykbroker.catalog.image import Topic
-from pykbroker.delivery import commit_queue, counted, draft, follower, selecting, steps
+from pykbroker.delivery import commit_queue, counted, draft, follower, letter_steps, selecting
 from pykbroker.delivery.nacks import Range, merged
 from pykbroker.forwarding.plan import Place
 from tests.delivery.following_world import LETTERS, ORDERS, PLAIN, RETRY, World
@@ -89,7 +89,7 @@ def small() -> Iterator[None]:
     """Limits that a short history reaches."""
     with (
         mock.patch.multiple(draft, PLAN_RECORDS=4, PLAN_SKIPPED=3),
-        mock.patch.multiple(steps, PLAN_RECORDS=4, PURGED=10),
+        mock.patch.multiple(letter_steps, PLAN_RECORDS=4, PURGED=10),
         mock.patch.multiple(commit_queue, MAX_QUEUED=3, READ_BYTES=300),
         mock.patch.object(follower, "FAR", 5),
         mock.patch.multiple(selecting, LONG=3, NEAR=2, PICKED=2, MAX_SKIPPED=2),
