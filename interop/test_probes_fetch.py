@@ -107,31 +107,31 @@ def test_at_the_log_end_it_waits(connection: Connection, three_batches: str) -> 
     """Until max_wait_ms, then empty bytes (not null)."""
     started = time.monotonic()
     part = fetch(connection, three_batches, 9, max_wait=500)
-    assert 0.45 < time.monotonic() - started < 3
+    assert 0.45 < time.monotonic() - started < 20
     assert (part.error_code, part.records, part.high_watermark) == (0, b"", 9)
 
 
 def test_min_bytes_0_does_not_wait(connection: Connection, three_batches: str) -> None:
     """At the log end, answered at once."""
     started = time.monotonic()
-    assert fetch(connection, three_batches, 9, max_wait=5000, min_bytes=0).records == b""
-    assert time.monotonic() - started < 2
+    assert fetch(connection, three_batches, 9, max_wait=20_000, min_bytes=0).records == b""
+    assert time.monotonic() - started < 15
 
 
 def test_min_bytes_waits_for_more(connection: Connection, three_batches: str) -> None:
     """There is something, but less than asked for: wait, then answer with it."""
     started = time.monotonic()
     part = fetch(connection, three_batches, max_wait=500, min_bytes=1 << 20)
-    assert 0.45 < time.monotonic() - started < 3
+    assert 0.45 < time.monotonic() - started < 20
     assert len(ranges(part)) == 3
 
 
 def test_an_error_does_not_wait(connection: Connection, two_partitions: str) -> None:
     """A partition that cannot be read answers the whole request at once."""
     started = time.monotonic()
-    request = fetch_request(two_partitions, max_wait=5000, topics=wanted(two_partitions, 1, 99))
+    request = fetch_request(two_partitions, max_wait=20_000, topics=wanted(two_partitions, 1, 99))
     answer = connection.ask("fetch", 12, **request)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 15
     assert returned(answer) == [(0, 0), (1, 1)]
 
 
@@ -147,20 +147,20 @@ def test_unknown_partition_beside_a_waiting_one(connection: Connection, three_ba
 def test_nothing_to_fetch_does_not_wait(connection: Connection, topic: str) -> None:
     """No partitions, or only unknown ones."""
     started = time.monotonic()
-    assert connection.ask("fetch", 12, **fetch_request(topic, topics=[], max_wait=5000)).responses == []
-    assert fetch(connection, topic, partition=5, max_wait=5000).error_code == 3
-    assert time.monotonic() - started < 2
+    assert connection.ask("fetch", 12, **fetch_request(topic, topics=[], max_wait=20_000)).responses == []
+    assert fetch(connection, topic, partition=5, max_wait=20_000).error_code == 3
+    assert time.monotonic() - started < 15
 
 
 def test_a_produce_wakes_a_waiting_fetch(connection: Connection, connect: Any, topic: str) -> None:
     """Long before max_wait_ms."""
     waiting = connect()
     started = time.monotonic()
-    pending = waiting.post("fetch", 12, **fetch_request(topic, max_wait=8000))
+    pending = waiting.post("fetch", 12, **fetch_request(topic, max_wait=20_000))
     assert waiting.is_silent(within=0.2)
     produce(connection, topic)
     part = waiting.collect(pending).responses[0].partitions[0]
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
     assert ranges(part) == [(0, 0)]
 
 

@@ -94,7 +94,7 @@ def test_answers_come_in_the_order_of_requests(connection: Connection, topic: st
     connection.collect(slow)
     waited = time.monotonic() - started
     connection.collect(quick)
-    assert 0.65 < waited < 3.0
+    assert 0.65 < waited < 20
 
 
 def test_pipelined_requests_in_one_packet(connection: Connection) -> None:

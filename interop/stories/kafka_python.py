@@ -184,7 +184,7 @@ def reset_policies(bootstrap: str) -> Any:
         consumer.assign([partition])
         consumer.seek(partition, 100)
         try:
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + PATIENCE_S
             while consumer.position(partition) == 100 and time.monotonic() < deadline:
                 consumer.poll(timeout_ms=50, max_records=1)
             if policy == "earliest":
