@@ -4,28 +4,26 @@ Everything below the lane's position has been decided about; what may matter beh
 :class:`~pykbroker.delivery.commit_queue.CommitQueue`.  Nothing is decided about that is not below the high
 watermark.
 
-An order that cannot be finished in one step stands aside (see :mod:`~pykbroker.delivery.orders`), and so do
-later ones of its holder.  One for which no topics can be made is tried again after a while.
+An order that cannot be finished in one step stands aside (:mod:`~pykbroker.delivery.standing_aside`), and
+so do later ones of its holder.  One for which no topics can be made is tried again after a while.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
 from pykbroker.coordinator.shard_log import ShardLog
-from pykbroker.delivery import orders
 from pykbroker.delivery.commit_queue import CommitQueue
 from pykbroker.delivery.counted import Counted, Holder
 from pykbroker.delivery.draft import Draft
 from pykbroker.delivery.orders import Order
 from pykbroker.delivery.places import Places
 from pykbroker.delivery.reports import Aside
+from pykbroker.delivery.standing_aside import StandingAside
 from pykbroker.delivery.steps import Doing
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
@@ -44,15 +42,6 @@ MAX_ASIDE: Final = 10_000
 """Orders that stand aside; with more, the lane waits for some to be done."""
 FAR: Final = 10_000
 """Commits behind the lane's position at which it is moved on, so that little is read after a start."""
-RETRY_S, MAX_RETRY_S = 1.0, 60.0
-"""How long an order whose topics cannot be made is left alone, at first and at last."""
-
-
-@dataclass(slots=True)
-class _Stuck:
-    until: float
-    delay: float
-    why: str
 
 
 class Ingress(NamedTuple):
@@ -89,8 +78,7 @@ class Follower(Work):
         self._reports = reports
         self._later = later
         self._counted = Counted()
-        self._aside: dict[Holder, deque[Order]] = {}
-        self._stuck: dict[Holder, _Stuck] = {}
+        self._aside = StandingAside()
         self._queue = CommitQueue(ingress.log, places.topic_id)
         self._noted = begin
         self.stepped = trio.Event()
@@ -124,38 +112,28 @@ class Follower(Work):
 
     def is_done(self, holder: Holder) -> bool:
         """Whether nothing that ``holder`` has ordered is still to be done, but what is stuck."""
-        return self.pending_from is None and (holder not in self._aside or holder in self._stuck)
+        return self.pending_from is None and (holder not in self._aside or self._aside.is_stuck(holder))
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is to be done, but what is stuck."""
-        return self.has_begun and self.pending_from is None and self._aside.keys() <= self._stuck.keys()
+        return self.has_begun and self.pending_from is None and self._aside.all_stuck
 
     @property
     def waiting(self) -> int:
         """Orders that stand aside."""
-        return sum(map(len, self._aside.values()))
+        return len(self._aside)
 
     def aside(self, group: str) -> list[Aside]:
         """What commits of ``group`` ask that stands aside."""
-        return [
-            Aside(
-                holder=holder,
-                offsets=sum(last - first + 1 for order in line for first, last in order.ranges),
-                why="" if (stuck := self._stuck.get(holder)) is None else stuck.why,
-            )
-            for holder, line in self._aside.items()
-            if holder.group == group
-        ]
+        return self._aside.of_group(group)
 
     def changed(self, gone: Collection[bytes]) -> None:
         """The catalog has changed; these topics are gone."""
         if gone and any(holder.topic_id in gone for holder in self._counted.holders()):
             self._sweep = True
             self.wake()
-        if self._stuck:
-            for stuck in self._stuck.values():
-                stuck.until = 0.0
+        if self._aside.try_again():
             self.wake()
 
     def rest(self) -> None:
@@ -186,12 +164,9 @@ class Follower(Work):
     async def resumed(self, lane: Lane | None, value: LaneValue) -> None:
         extras: Mapping[bytes, bytes] = {} if lane is None else lane.extras
         self._counted = Counted(extras)
-        self._aside, self._stuck = {}, {}
+        self._aside = StandingAside(extras)
         self._queue.begin(value.position)
-        for name in sorted(each for each in extras if each[:1] == orders.PREFIX):
-            order = orders.decode(name, extras[name])
-            self._aside.setdefault(order.holder, deque()).append(order)
-        for holder in {*self._counted.holders(), *self._aside}:
+        for holder in {*self._counted.holders(), *self._aside.holders}:
             self._retop(holder)
         self._doing.resumed(self._counted, extras)
         self.has_begun, self._in_hand, self._noted = True, None, value.position
@@ -203,10 +178,7 @@ class Follower(Work):
         """See anew which commits matter to ``holder``."""
         if holder in self._queue:
             return  # until that is taken up, all that may count by then
-        top = self._counted.top(holder)
-        for order in self._aside.get(holder, ()):
-            top = max(top, order.offset, *(last for _, last in order.ranges))
-        self._queue.set_top(holder, top)
+        self._queue.set_top(holder, max(self._counted.top(holder), self._aside.top(holder)))
 
     # -- steps
 
@@ -219,7 +191,7 @@ class Follower(Work):
         queue = self._queue
         # What is large must not hold up what comes.
         draft.share = 2 if queue or not queue.is_live else 1
-        await self._work_aside(draft)
+        await self._aside.work(draft, self._clock.monotonic(), self._do, self._retop)
         draft.share = 1
         while True:
             if not queue.is_live:
@@ -254,32 +226,6 @@ class Follower(Work):
         assert isinstance(step.data, Draft)
         self._reports.planned(step.data)
 
-    async def _work_aside(self, draft: Draft) -> None:
-        now = self._clock.monotonic()
-        for holder in tuple(self._aside):
-            stuck = self._stuck.get(holder)
-            if not draft.has_room:
-                return
-            if stuck is not None and stuck.until > now:
-                continue
-            line = self._aside.pop(holder)
-            self._aside[holder] = line  # the last one next time
-            while line and draft.has_room:
-                order = line[0]
-                left = await self._do(order, draft)
-                if left is order:
-                    break
-                self._stuck.pop(holder, None)
-                if left is None:
-                    line.popleft()
-                    draft.changes[order.name] = None
-                else:
-                    line[0] = left
-                    draft.changes[order.name] = left.encode()
-            if not line:
-                del self._aside[holder]
-            self._retop(holder)
-
     async def _work_queue(self, draft: Draft) -> None:
         high_watermark = self._ingress.log.high_watermark
         while draft.has_room and self.waiting < MAX_ASIDE:
@@ -293,8 +239,7 @@ class Follower(Work):
                 if holder not in self._aside:
                     left = await self._do(order, draft)
                 if left is not None:
-                    self._aside.setdefault(holder, deque()).append(left)
-                    draft.changes[left.name] = left.encode()
+                    self._aside.put(left, draft.changes)
             self._queue.take()
             # Of what asks it is noted that it has been answered, once and for all, whatever the answer.
             draft.passed(offset, is_noted=first.asks)
@@ -305,15 +250,9 @@ class Follower(Work):
         try:
             return await self._doing.do(order, draft)
         except KafkaError as error:
-            now = self._clock.monotonic()
-            stuck = self._stuck.get(order.holder)
-            if stuck is None:
-                delay = RETRY_S
+            if not self._aside.is_stuck(order.holder):
                 self._reports.stuck(order, error)
-            else:
-                delay = min(2 * stuck.delay, MAX_RETRY_S)
-            self._stuck[order.holder] = _Stuck(now + delay, delay, str(error))
-            self._later(now + delay)
+            self._later(self._aside.stick(order.holder, str(error), self._clock.monotonic()))
             return order
 
     # -- moves
