@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._exchanges import exchanges, image_of
 from pykbroker.cli._letters import Filter, Letter, Place, Range, Ranges, parse_settled, settled_pages
 from pykbroker.cli._progress import CountProgress
+from pykbroker.cli._returning import NOTHING, RETURNING, Returning
 
 if TYPE_CHECKING:
     from pykbroker.catalog.retrying import Role
@@ -45,11 +48,14 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetters:
-    """A topic with dead letters.  ``role`` is None where it is shared, or somebody else's."""
+    """A topic with dead letters, at ``now_ms``.  ``role`` is None where it is shared, or somebody else's."""
 
     topic: str
     role: Role | None
     partitions: Sequence[Partition]
+    now_ms: int
+    """The broker's time, from which are the times in letters; that of this machine where it does not tell."""
+    returning: Returning = NOTHING
 
 
 async def roles(client: Client) -> dict[str, Role]:
@@ -63,6 +69,7 @@ async def roles(client: Client) -> dict[str, Role]:
 async def dead_letter_topics(client: Client) -> dict[str, Role | None]:
     """All topics for dead letters: those made for a group, with their role, and those that some setting
     names, which several may share.  Of an exchange, letters are where its bindings lead."""
+    from pykbroker.catalog.exchanges import reached
     from pykbroker.catalog.retrying import Role, sanitised
     from pykbroker.client.calls import settings_of_groups
     from pykbroker.config.templates import filled, is_per_group
@@ -79,6 +86,10 @@ async def dead_letter_topics(client: Client) -> dict[str, Role | None]:
             for origin in origins if "{topic}" in template else [""]:
                 of_groups = members if "{group}" in template else [""]
                 shared.update(filled(template, origin, sanitised(group)) for group in of_groups)
+    routing = [name for name in shared if name in topics and topics[name].get(EXCHANGE)]
+    if routing:
+        image = image_of(await exchanges(client))
+        shared = shared.union(*(reached(image, name) for name in routing))
     return {
         name: role
         for name, role in known.items()
@@ -113,8 +124,9 @@ async def dead_letters(client: Client, topic: str) -> DeadLetters:
         )
     if found.error_code:
         raise Failed(f"{topic}: {ErrorCode(found.error_code).name}")
-    has = (await settings(client, [topic], ROLE)).get(topic, {})
     settled = await settled_letters(client, topic)
+    has = (await settings(client, [topic], ROLE, RETURNING)).get(topic, {})
+    returning = Returning.parse(has.get(RETURNING, ""))
     partitions = [
         Partition(
             index=index,
@@ -124,7 +136,13 @@ async def dead_letters(client: Client, topic: str) -> DeadLetters:
         )
         for index in sorted(each.partition_index for each in found.partitions)
     ]
-    return DeadLetters(topic=topic, role=Role.parse(has.get(ROLE, "")), partitions=partitions)
+    return DeadLetters(
+        topic=topic,
+        role=Role.parse(has.get(ROLE, "")),
+        partitions=partitions,
+        now_ms=time.time_ns() // 1_000_000 if returning.now_ms is None else returning.now_ms,
+        returning=returning,
+    )
 
 
 async def settled_letters(client: Client, topic: str) -> dict[int, Ranges]:
@@ -227,9 +245,7 @@ class Chosen:
         return next(each.end for each in self.found.partitions if each.index == partition)
 
 
-async def choose(
-    client: Client, found: DeadLetters, wanted: Filter, places: Sequence[Place], now_ms: int
-) -> Chosen:
+async def choose(client: Client, found: DeadLetters, wanted: Filter, places: Sequence[Place]) -> Chosen:
     """Read through a topic and note which letters are meant."""
     chosen = Chosen(found)
     seen = 0
@@ -239,7 +255,7 @@ async def choose(
             async for letter in read:
                 seen += 1
                 bar(seen)
-                if wanted.matches(letter, now_ms):
+                if wanted.matches(letter, found.now_ms):
                     chosen.ranges.setdefault(letter.partition, Ranges()).add(letter.offset)
                     chosen.count += 1
                     chosen.homeless += letter.origin is None

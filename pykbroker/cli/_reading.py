@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 
 from pykbroker.cli import _dead_letters, _letter_text
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._letter_text import printable
 from pykbroker.cli._letters import Filter, Place
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 async def list_topics(client: Client, wanted: Filter, form: str) -> None:
+    on_their_way: list[str] = []
+
     async def rows() -> AsyncGenerator[Mapping[str, object], None]:
         for topic, role in (await _dead_letters.dead_letter_topics(client)).items():
             if role is not None and wanted.group not in (None, role.group):
@@ -27,7 +29,7 @@ async def list_topics(client: Client, wanted: Filter, form: str) -> None:
             found = await _dead_letters.dead_letters(client, topic)
             count = sum(each.waiting for each in found.partitions)
             if wanted.reads_letters or (role is None and wanted.group is not None):
-                count = (await _dead_letters.choose(client, found, wanted, (), now_ms())).count
+                count = (await _dead_letters.choose(client, found, wanted, ())).count
                 if not count:
                     continue  # one that has nothing of what is looked for is no find
             newest = await _dead_letters.newest(client, found)
@@ -36,22 +38,30 @@ async def list_topics(client: Client, wanted: Filter, form: str) -> None:
                 row |= {"origin": role.origin, "group": role.group}
             row |= {"letters": count, "settled": sum(each.done for each in found.partitions)}
             if form == "json":
-                row["last_failure_ms"] = newest
+                row |= {**found.returning.fields(), "last_failure_ms": newest}
             else:
-                row["last_failure"] = None if newest is None else _letter_text.ago(newest, now_ms())
+                row["returning"] = found.returning.letters
+                row["last_failure"] = None if newest is None else _letter_text.ago(newest, found.now_ms)
+                on_their_way.extend(found.returning.lines(topic))
             yield row
 
     if not await _letter_text.stream(rows(), form, _echo) and form == "table":
         having = " with letters that match" if wanted.reads_letters else ""
         of = "" if wanted.group is None else f" of group {wanted.group}"
         click.echo(f"no dead-letter topics{of}{having}")
+    _say(on_their_way)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for number, line in enumerate(lines):
+        click.echo(("" if number else "\n") + printable(line))
 
 
 async def list_letters(
     client: Client, topic: str, wanted: Filter, settled: bool, limit: int | None, form: str
 ) -> None:
     found = await _dead_letters.dead_letters(client, topic)
-    now = now_ms()
+    now = found.now_ms
 
     async def rows() -> AsyncGenerator[Mapping[str, object], None]:
         count = 0
@@ -66,8 +76,10 @@ async def list_letters(
 
     async with aclosing(rows()) as lines:
         count = await _letter_text.stream(lines, form, _echo)
-    if not count and form == "table":
-        click.echo(nothing(found, wanted, settled))
+    if form == "table":
+        if not count:
+            click.echo(nothing(found, wanted, settled))
+        _say(found.returning.lines(topic))
 
 
 def nothing(found: DeadLetters, wanted: Filter, settled: bool, *, named: bool = False) -> str:
@@ -95,7 +107,7 @@ async def show(client: Client, place: Place, settled: bool, form: str) -> None:
         if form == "json":
             click.echo(json.dumps({**_letter_text.as_json(letter), "settled": done}, indent=2))
         else:
-            click.echo(_letter_text.in_full(letter, now_ms(), settled=done))
+            click.echo(_letter_text.in_full(letter, found.now_ms, settled=done))
         return
     raise Failed(
         f"there is no letter {name}",
@@ -103,11 +115,6 @@ async def show(client: Client, place: Place, settled: bool, form: str) -> None:
         if partition.end > partition.start
         else f"partition {place.partition} is empty",
     )
-
-
-def now_ms() -> int:
-    """The time by this machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 def _echo(text: str) -> None:

@@ -17,6 +17,7 @@ import click
 from pykbroker.cli import _dead_letters, _reading
 from pykbroker.cli._dead_letters import Chosen, DeadLetters, roles, settings
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._letter_text import printable
 from pykbroker.cli._letters import Filter, Piece, Place, pieces
 from pykbroker.cli._progress import CountProgress
 
@@ -87,7 +88,10 @@ async def settle_named(
                 f"{topic} is the retry topic of group {has.role.group}, it has no dead letters",
                 f"`pykbroker dlq list --group {shlex.quote(has.role.group)}` shows where they are",
             )
-        chosen = await _dead_letters.choose(client, has, wanted, places, _reading.now_ms())
+        if order.action == "replay":
+            for line in has.returning.lines(topic):
+                click.echo(printable(line))
+        chosen = await _dead_letters.choose(client, has, wanted, places)
         if not chosen.count:
             said = _reading.nothing(has, wanted, settled=False, named=bool(places))
             click.echo(f"nothing to {order.action}: {said}")
@@ -243,5 +247,7 @@ async def _why(client: Client, topic: str, role: Role | None, order: Order) -> s
         kind = "dead-letter" if has.kind == "dlq" else "retry"
         return f"{to} is the {kind} topic of group {has.group}, say another topic with --to"
     if (await settings(client, [to], EXCHANGE)).get(to, {}).get(EXCHANGE):
-        return f"{to} is an exchange that leads back into {topic}, say another topic with --to"
+        return (
+            f"{to} is an exchange that leads back into {topic} or a retry topic, say another topic with --to"
+        )
     return ""

@@ -10,7 +10,7 @@ from pykbroker.cli import _group_settings
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._dead_letters import dead_letters, roles
 from pykbroker.cli._errors import Failed
-from pykbroker.cli._failures import Failures, failures, with_failures
+from pykbroker.cli._failures import Aside, Failures, aside, failures, with_aside, with_failures
 from pykbroker.cli._letter_text import cell
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def describe(
 
     async def story(
         client: Client,
-    ) -> tuple[DescribedGroup, list[Row], list[str], list[str], list[Failures]]:
+    ) -> tuple[DescribedGroup, list[Row], list[str], list[str], list[Failures], list[Aside]]:
         found = await _described(client, group)
         offsets = await _offsets(client, group)
         read = {str(row["topic"]) for row in offsets}.union(*map(_assigned, found.members))
@@ -84,20 +84,24 @@ def describe(
         retries = [topic for topic, role in sorted(its.items()) if topic not in read and role.kind == "retry"]
         unread = [topic for topic in retries if await _has_records(client, topic)]
         if members:
-            return found, _members(found), own, unread, []
-        return found, offsets, own, unread, await failures(client, its)
+            return found, _members(found), own, unread, [], []
+        failed = await failures(client, group, its)
+        return found, offsets, own, unread, failed, await aside(client, group)
 
-    found, rows, own, unread, failed = ask(bootstrap, story)
+    found, rows, own, unread, failed, nacked = ask(bootstrap, story)
     if form == "table":
         count = len(found.members)
         click.echo(f"group {group}: {found.group_state}, {count} member{'' if count == 1 else 's'}\n")
         if not rows:
             click.echo("no members" if members else "nothing committed yet")
         rows = rows if members else [{**row, "metadata": cell(_text(row) or None)} for row in rows]
-    show(with_failures(rows, failed) if form == "json" else rows, form)
+    show(with_aside(with_failures(rows, failed), nacked) if form == "json" else rows, form)
     if form == "table":
         for each in failed:
             click.echo(f"\n{each}")
+    for each_aside in nacked:
+        if each_aside.why:
+            _warn(*each_aside.warning)
     for topic in own:
         _warn(
             f"{group} reads {topic}, its own dead-letter topic",

@@ -10,7 +10,7 @@ import click
 from pykbroker.cli import _altering, _retries, _settings
 from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
 from pykbroker.cli._letter_text import printable
-from pykbroker.cli._waiting import Waiting, fields, waiting_records
+from pykbroker.cli._waiting import Waiting, fields, waiting_records, why_stuck
 
 if TYPE_CHECKING:
     from pykbroker.client import Client
@@ -54,7 +54,9 @@ def list_(bootstrap: str, form: str, internal: bool) -> None:
 def describe(
     topic: str, settings: bool, everything: bool, groups: tuple[str, ...], bootstrap: str, form: str
 ) -> None:
-    """Show each partition of TOPIC: who leads it, which offsets it has, what waits to get into it.
+    """Show each partition of TOPIC: its leader, offsets, what waits.
+
+    What waits to get into it has failed or is delayed, and is not due yet.
 
     Below are the settings that it has of its own.
 
@@ -85,7 +87,7 @@ def describe(
         rows = [{**row, **fields(waiting.of(int(str(row["partition"]))))} for row in rows]
     show(rows, form)
     if waiting is not None and form == "table":
-        click.echo(f"\nwaiting: {waiting}")
+        click.echo(f"\nwaiting: {waiting}{why_stuck(waiting)}")
     if own:
         click.echo()
     for name, value in own.items():

@@ -131,8 +131,11 @@ def test_what_is_stuck(pykbroker: BrokerThread, shell: Shell) -> None:
         admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", default)])
     send(pykbroker, RETRY, b"a", b"b")
     wait(lambda: count(pykbroker, RETRY, "waiting", "stuck") == (0, 2))
-    assert "waiting: nothing, 2 stuck\n" in shell("topics", "describe", RETRY)
-    assert f"{RETRY}  waiting: nothing, 2 stuck\n" in shell("groups", "describe", "billing")
+    why = (
+        "  2 cannot go to graves: it is compacted, and they have no key; alter its cleanup.policy to delete\n"
+    )
+    assert f"waiting: nothing, 2 stuck\n{why}" in shell("topics", "describe", RETRY)
+    assert f"{RETRY}  waiting: nothing, 2 stuck\n{why}" in shell("groups", "describe", "billing")
     assert rows(shell.json("groups", "describe", "billing"))[0]["stuck"] == 2
     pykbroker.restart()
     wait(lambda: count(pykbroker, RETRY, "stuck") == (2,))
