@@ -97,7 +97,7 @@ def _late(picture: Picture, y: float, label: str, figures: dict[str, float], wha
 
 def _goal(picture: Picture, top: float, bottom: float, at: float, text: str) -> None:
     x = LEFT + at
-    picture.line((x, top), (x, bottom), tone="bad-line", dashed=True)
+    picture.line((x, top), (x, bottom), tone="bad-line", dashed=True, width=2)
     picture.text(x, bottom + 13, text, size=11, anchor="middle", tone="bad-line")
 
 

@@ -15,7 +15,7 @@ PRODUCE: Final = (
     ("apis/produce", "each partition: do we lead it?"),
     (
         "records/validate",
-        "lengths, CRC, each record's length; then the topic's validators, interceptors",
+        "lengths, CRC, each record's length; then the topic's interceptors, validators",
     ),
     ("partitions/partition", "producer's sequence; base offset and epoch written into the buffer"),
     ("log/log", "one write to the segment, sparse indexes"),
