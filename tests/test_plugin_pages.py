@@ -124,7 +124,7 @@ def test_the_events_of_failed_deliveries_happen(caplog: pytest.LogCaptureFixture
 
     def says(name: str, text: str) -> None:
         """Wait until the example ``name`` has said it."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (name, text) not in {(each.name, each.getMessage()) for each in list(caplog.records)}:
             assert time.monotonic() < deadline, caplog.text
             time.sleep(0.01)
@@ -156,7 +156,7 @@ def commit(broker: BrokerThread, group: str, topic: str, offset: int, metadata: 
 
 def due_ms(caplog: pytest.LogCaptureFixture) -> str:
     """The time that the example of record-retried has said, once it has."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         found = re.findall(r"again at (\d+)", caplog.text)
         if found:
@@ -167,7 +167,7 @@ def due_ms(caplog: pytest.LogCaptureFixture) -> str:
 
 def wait_for_record(talk: Talk, topic: str) -> None:
     """Wait until there is a record in partition 0."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not talk.values(topic):
         assert time.monotonic() < deadline, topic
         time.sleep(0.01)

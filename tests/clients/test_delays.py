@@ -27,7 +27,7 @@ def reader(bootstrap: str, topic: str) -> Iterator[KafkaConsumer]:
     consumer.close()
 
 
-def take(consumer: KafkaConsumer, count: int, patience_s: float = 10.0) -> list[bytes]:
+def take(consumer: KafkaConsumer, count: int, patience_s: float = 30.0) -> list[bytes]:
     """Values, as many as come."""
     found: list[bytes] = []
     end = time.monotonic() + patience_s

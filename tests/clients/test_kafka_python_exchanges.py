@@ -12,7 +12,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 def read(bootstrap: str, topic: str, count: int) -> list[tuple[int, bytes | None, bytes]]:
     """Partition, key and value of ``count`` records, as a consumer gets them."""
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
     )
     found = []
     for record in consumer:

@@ -64,7 +64,7 @@ from pykbroker.testing import BrokerThread
 from tests.containment.talk import Talk
 from tests.rawclient import RawClient
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 MOMENT_S = 0.1
 """How long a test waits for what must not happen."""
 CREATED_MS = 1_500_000_000_000

@@ -158,7 +158,7 @@ async def test_damage_that_came_after_the_log_had_looked_is_passed_over(
         return bytes(data)
 
     monkeypatch.setattr(reading, "bytes_of", damaged)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         found = await SourceReader(partition, 1 << 20).pick(range(45))
         assert len(found) == 40
         reader = Reader(partition, 1 << 20, keep_provenance=True)

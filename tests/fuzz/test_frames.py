@@ -121,7 +121,7 @@ def _a_client_works(bootstrap: str) -> None:
         "after-the-storm",
         bootstrap_servers=bootstrap,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=10_000,
+        consumer_timeout_ms=30_000,
     )
     assert next(consumer).value == b"still here"
     consumer.close()

@@ -28,6 +28,6 @@ def test_a_worker_does_not_outlive_its_broker(tmp_path: Path) -> None:
         worker.stdin.write(job.encode() + b"\n")
         worker.stdin.close()  # as the system does when the broker is killed
         try:
-            assert worker.wait(timeout=10) == 3
+            assert worker.wait(timeout=60) == 3
         finally:
             worker.kill()

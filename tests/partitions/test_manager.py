@@ -29,7 +29,7 @@ def error_of(call: Callable[[], object]) -> ErrorCode:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let threads and tasks work until ``condition`` holds."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not condition():  # noqa: ASYNC110  # threads tell nobody when they are done
             await trio.sleep(0.002)
 

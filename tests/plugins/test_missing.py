@@ -58,7 +58,7 @@ def lost(tmp_path: Path) -> Path:
 
 def wait_for(talk: Talk, topic: str, *values: bytes) -> None:
     """Wait until these have arrived: the broker moves them after the acknowledgement."""
-    deadline = monotonic() + 10
+    deadline = monotonic() + 30
     while talk.values(topic) != list(values):
         assert monotonic() < deadline, talk.values(topic)
 

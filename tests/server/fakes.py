@@ -260,7 +260,7 @@ class Running:
 
     async def settled(self, condition: Callable[[], bool]) -> None:
         """Wait until something that other tasks do has come about."""
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while not condition():
                 await trio.testing.wait_all_tasks_blocked(0.005)
 
@@ -278,7 +278,7 @@ class Client:
     async def receive(self, response: type[Any], version: int) -> tuple[int, Any]:
         """Correlation id and body of the next answer."""
         data = self.answers.data
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
                 data += await self._some()
         return self.answers.take(response, version)
@@ -290,7 +290,7 @@ class Client:
 
     async def ends(self) -> bytes:
         """Wait until the server closes; what it sent before that."""
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             try:
                 while piece := await self.stream.receive_some(1 << 20):
                     self.answers.data += piece

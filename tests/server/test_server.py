@@ -382,13 +382,13 @@ async def test_a_slow_reader_that_goes_on_is_not_idle() -> None:
             await trio.testing.wait_all_tasks_blocked(0.005)
             got = len(data)
             while len(data) < got + 8_000_000:
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     data += await client.stream.receive_some(1 << 20)
         assert (await client.receive(FetchResponse, 12))[0] == 1
         await client.send(frame(FetchRequest(), 12, 2))
         await running.settled(lambda: len(running.apis.handled) == 2)
         await trio.testing.wait_all_tasks_blocked(0.005)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while running.server.statistics().closed_idle == 0:  # it may still fill the kernel's buffers
                 running.clock.advance(601, sessions=True)
                 await trio.testing.wait_all_tasks_blocked(0.005)
@@ -461,17 +461,26 @@ async def test_a_file_that_ends_early(
 
 async def test_faults() -> None:
     faults = Faults()
-    faults.add(Fault(api="Produce", delay_s=30.0, error=ErrorCode.NOT_LEADER_OR_FOLLOWER))
-    faults.add(Fault(api="Produce", delay_s=30.0))
-    faults.add(Fault(api="Heartbeat", delay_s=30.0))
-    faults.add(Fault(api="Fetch", delay_s=30.0, count=2))
+    rules = [
+        Fault(api="Produce", delay_s=30.0, error=ErrorCode.NOT_LEADER_OR_FOLLOWER),
+        Fault(api="Produce", delay_s=30.0),
+        Fault(api="Heartbeat", delay_s=30.0),
+        Fault(api="Fetch", delay_s=30.0, count=2),
+    ]
+    for rule in rules:
+        faults.add(rule)
     long_poll = FetchRequest(max_wait_ms=60_000)
     async with serving(faults=faults) as running:
+
+        async def waits(count: int) -> None:
+            await running.settled(lambda: sum(rule.hits for rule in rules) == count)
+            await trio.testing.wait_all_tasks_blocked()
+
         client = await running.connect()
         for n, request in enumerate([produce_request(), produce_request(), HeartbeatRequest(), long_poll]):
             version = 4 if isinstance(request, HeartbeatRequest) else 12
             await client.send(frame(request, version, n))
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await waits(n + 1)
             assert client.answers.data == b""
             running.clock.advance(31, sessions=True)
             if isinstance(request, FetchRequest):
@@ -484,9 +493,9 @@ async def test_faults() -> None:
                 code = body.responses[0].partition_responses[0].error_code
                 assert code == (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.NONE)[n]
         faults.clear()
-        faults.add(Fault(delay_s=30.0, drop=True))
+        rules.append(faults.add(Fault(delay_s=30.0, drop=True)))
         await client.send(API_VERSIONS)
-        await running.settled(lambda: running.server.statistics().requests == 5)
+        await waits(5)
         running.clock.advance(31, sessions=True)
         assert await client.ends() == b""
 
@@ -569,7 +578,7 @@ def running_clock() -> MovableClock:
 async def test_drain_before_serve() -> None:
     server = Server(NO_SERVICES, FakeApis().table(), ServerLimits(), running_clock())
     await server.drain(0.0)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await server.serve([socket.create_server(("127.0.0.1", 0))])
 
 

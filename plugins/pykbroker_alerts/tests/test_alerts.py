@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,7 +94,7 @@ def context(url: str, *, interval_s: float = 0.01, timeout_s: float = 5.0) -> Se
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not holds():  # noqa: ASYNC110  # no thread sets a trio.Event
             await trio.sleep(0.005)
 
@@ -195,7 +195,8 @@ async def test_a_webhook_that_does_not_speak_http(
         connection, _ = server.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(answer)
+            with suppress(OSError):  # it need not read the answer to its end
+                connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve)
@@ -260,7 +261,7 @@ def test_a_webhook_hears_of_a_dead_letter_in_a_broker() -> None:
             reason = [("pykbroker-reason", b"no stock")]
             producer.send("orders.billing.retry", b"poison", headers=reason, partition=0).get(timeout=10)
             producer.close()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while not server.alerts and time.monotonic() < deadline:
                 time.sleep(0.01)
     (alert,) = server.alerts
