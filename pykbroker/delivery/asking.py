@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from pykbroker.catalog import names
+from pykbroker.catalog.loops import way_back
 from pykbroker.catalog.retrying import NO_POLICY, RoleKind, role_of
 from pykbroker.components import RETRY_POLICY, DeadLetter, Discard, Retry, RetryContext, RetryDecision
 from pykbroker.delivery.headers import DLQ_PREFIX
@@ -17,6 +18,7 @@ from pykbroker.plugins import ComponentFault, ComponentUnavailable, Plugins
 
 if TYPE_CHECKING:
     from pykbroker.catalog.image import Image
+    from pykbroker.catalog.retry_rules import RetryRules
     from pykbroker.catalog.retrying import RetrySettings, Role
     from pykbroker.delivery.deciding import Ask
 
@@ -25,16 +27,27 @@ log = logging.getLogger(__name__)
 BROKERS_OWN: Final = ("pykbroker-", DLQ_PREFIX)
 """Headers that begin like this are not for policies."""
 REPEAT_S: Final = 10.0
-"""Time between two lines of the log about one group's records for which there is no policy."""
+"""Time between two lines of the log about one group's records for which there is no policy, or that would
+come back for ever."""
+NAMED: Final = 100
+"""Topics of which it is remembered that policies sent dead letters of one topic there."""
 
 
 class Policies:
-    """The retry policies of one broker.  ``image()`` is the catalog's current image."""
+    """The retry policies of one broker.  ``image()`` is the catalog's current image, ``rules()`` what it says
+    about failures (None: nobody looks whether dead letters come back by themselves)."""
 
-    def __init__(self, plugins: Plugins, image: Callable[[], Image]) -> None:
+    def __init__(
+        self,
+        plugins: Plugins,
+        image: Callable[[], Image],
+        rules: Callable[[], RetryRules] | None = None,
+    ) -> None:
         self._plugins = plugins
         self._image = image
+        self._rules = rules
         self._told: dict[Role, float] = {}
+        self._named: dict[str, set[str]] = {}
 
     def ask(self, role: Role, settings: RetrySettings) -> Ask:
         """What asks the policy of ``role`` under ``settings``, for
@@ -71,14 +84,46 @@ class Policies:
             if wrong is not None:
                 guard.fault(f"{wrong} (group={role.group})", ctx)
                 return None
+            if to is not None and isinstance(answer, DeadLetter) and self._comes_back(to, role):
+                return DeadLetter(None, answer.headers)
             return answer
 
         return asked
 
-    def _without(self, role: Role) -> RetryDecision:
+    def _comes_back(self, to: str, role: Role) -> bool:
+        """Whether dead letters in ``to`` would fail for ever: policies may send them round in a circle.
+
+        What policies have named is remembered, for no setting says it.
+        """
+        if self._rules is None:
+            return False
+        rules = self._rules()
+
+        def named(name: str) -> Collection[str]:
+            return self._named.get(name, ()) if rules.eligible(name) else ()
+
+        way = way_back(rules, role.origin, to, named)
+        if way is None:
+            known = self._named.setdefault(role.origin, set())
+            if len(known) < NAMED:
+                known.add(to)
+            return False
+        if self._is_news(role):
+            log.warning(
+                "a policy names a dead-letter topic from where letters would come back for ever, they go to "
+                "the usual one: topic=%s group=%s: %s", role.origin, role.group, " > ".join(way),
+            )  # fmt: skip
+        return True
+
+    def _is_news(self, role: Role) -> bool:
         last, now = self._told.get(role), monotonic()
-        if last is None or now - last >= REPEAT_S:
-            self._told[role] = now
+        if last is not None and now - last < REPEAT_S:
+            return False
+        self._told[role] = now
+        return True
+
+    def _without(self, role: Role) -> RetryDecision:
+        if self._is_news(role):
             log.warning(
                 "a failed record becomes a dead letter: nothing is retried there (any more): "
                 "topic=%s group=%s", role.origin, role.group,

@@ -53,7 +53,7 @@ class Delivery:
         self._catalog = catalog
         self._groups = groups
         engine, telling = forwarding.engine, Telling(plugins)
-        policies = Policies(plugins, lambda: catalog.image)
+        policies = Policies(plugins, lambda: catalog.image, lambda: catalog.retrying)
         self.topics = DeliveryTopics(catalog, admin, self._known_groups, partitions)
         self.commits = CommitChecks(catalog, self.topics)
         self.flows = Flows(

@@ -166,6 +166,21 @@ def test_a_policy_that_names_an_exchange_that_leads_back(back: str) -> None:
         failures.only(RETRY, 0)
 
 
+def test_policies_that_send_dead_letters_round_in_a_circle(caplog: pytest.LogCaptureFixture) -> None:
+    """From orders to bills is a chain, and may be; from there back to orders would be for ever."""
+    others = {"orders": "bills", "bills": "orders"}
+    with failing(policy(lambda ctx: DeadLetter(topic=others[ctx.topic]))) as failures:
+        for topic in ("orders", "bills"):
+            failures.policy(topic, retry_policy="harm")
+        failures.put("orders", b"v")
+        assert failures.nack("billing", "orders", 0) == 0
+        assert failures.eventually("bills", 1)[0].value == b"v"
+        assert failures.nack("billing", "bills", 0) == 0
+        assert failures.eventually("bills.billing.dlq", 1)[0].value == b"v"
+        failures.only("orders", 1)
+    assert "bills > orders > bills" in caplog.text
+
+
 def test_listeners_that_raise_are_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
     hooks = ("pykbroker_record_retried", "pykbroker_record_dead_lettered", "pykbroker_nack_skipped")
     listener = plugins.plugin("harmful", **{hook: lambda event: plugins.raising(event) for hook in hooks})
