@@ -37,7 +37,7 @@ def test_the_producer_and_the_group_work_as_pasted(pykbroker: BrokerThread) -> N
 
 
 def test_failed_deliveries_work_as_pasted(pykbroker: BrokerThread) -> None:
-    (policy,) = re.findall(r"^\$ .venv/bin/pykbroker (.*?[^\\])\n(.*)", blocks("console")[0], re.DOTALL)
+    (policy,) = re.findall(r"^\$ .venv/bin/pykbroker (.*?[^\\])\n(.*)", blocks("console")[1], re.DOTALL)
     assert typed(policy[0].replace("\\\n", " "), pykbroker.bootstrap) == policy[1]
     printed = run(blocks("python")[2], pykbroker.bootstrap, records=3)
     retried = ["payments.bank.retry: b'5 euros' fails"] * 2
@@ -48,6 +48,13 @@ def typed(command: str, bootstrap: str) -> str:
     result = CliRunner().invoke(cli, shlex.split(command), env={"PYKBROKER_BOOTSTRAP": bootstrap})
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
+
+
+def test_the_shell_shows_what_is_shown(pykbroker: BrokerThread) -> None:
+    said = re.findall(r"^\$ .venv/bin/pykbroker (.*)\n((?:[^$].*\n)*)", blocks("console")[0], re.MULTILINE)
+    assert len(said) == 2
+    for command, output in said:
+        assert typed(command, pykbroker.bootstrap) == output
 
 
 def run(program: str, bootstrap: str, records: int = 0) -> str:
