@@ -28,6 +28,22 @@ def test_the_file_map_names_every_room() -> None:
     assert {room for room in rooms if f"`pykbroker/{room}" not in text} == set()
 
 
+def test_what_the_page_on_operating_quotes_from_the_log_is_logged() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    code = " ".join(
+        path.read_text() for room in ("pykbroker", "plugins") for path in (ROOT / room).rglob("*.py")
+    )
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a message in pieces is one
+    tables = re.findall(r"^\| it says \| do \|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    quoted = [
+        message.partition(":")[0].split("=")[0].removesuffix(" NAME")
+        for row in "".join(tables).splitlines()[1:]
+        for message in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    assert len(quoted) > 15
+    assert [message for message in quoted if message not in code] == []
+
+
 def test_the_programs_of_the_page_on_testing_work(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
