@@ -176,7 +176,7 @@ async def _settled(ctx: RequestContext, resource: DescribeConfigsResource) -> li
     follows = following(ctx)
     if not wanted or resource.resource_type != TOPIC or topic is None or follows is None:
         return []
-    found = described(await follows.settled(topic))
+    found = described(await follows.inquiries.settled(topic))
     return [_seen(_SETTLED, name, found[name]) for name in wanted if name in found]
 
 
@@ -198,7 +198,7 @@ async def _returning(ctx: RequestContext, resource: DescribeConfigsResource) -> 
     keeper, follows = flows(ctx), following(ctx)
     if topic is None or keeper is None or follows is None:
         return []
-    return [_seen(_RETURNING, RETURNING, await follows.returning(topic, keeper.stuck_letters()))]
+    return [_seen(_RETURNING, RETURNING, await follows.inquiries.returning(topic, keeper.stuck_letters()))]
 
 
 async def _aside(ctx: RequestContext, resource: DescribeConfigsResource) -> list[Entry]:
@@ -206,7 +206,7 @@ async def _aside(ctx: RequestContext, resource: DescribeConfigsResource) -> list
     follows = following(ctx)
     if resource.resource_type != GROUP or ASIDE not in (resource.configuration_keys or ()) or not follows:
         return []
-    found = await follows.aside(resource.resource_name)
+    found = await follows.inquiries.aside(resource.resource_name)
     return [] if found is None else [_seen(_ASIDE, ASIDE, found)]
 
 

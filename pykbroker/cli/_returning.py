@@ -70,7 +70,7 @@ class Returning:
             )
             yield f"{leaves} to {way.to}, the last at about {at}{left}"
         for order in self.ordered:
-            why = f": {order.why}; it is tried again by itself" if order.why else ", and begins in a moment"
+            why = f": {order.why}; it is tried again by itself" if order.why else ", which takes a while"
             yield (
                 f"{_letters(order.letters, 'has', 'have')} yet to leave {_place(topic, order.partition)}{why}"
             )

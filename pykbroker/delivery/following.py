@@ -9,38 +9,33 @@ has ever asked for anything have none, and cost nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from pykbroker.catalog.image import topic_id_text
-from pykbroker.catalog.retrying import DLQ_GROUP
 from pykbroker.clock import pause
 from pykbroker.coordinator.partition_log import PartitionLog
-from pykbroker.delivery import returning
-from pykbroker.delivery.counted import PREFIX, Counted, Holder
 from pykbroker.delivery.follower import Follower, Ingress
-from pykbroker.delivery.nacks import Ranges, may_ask
+from pykbroker.delivery.inquiring import Inquiries
+from pykbroker.delivery.nacks import may_ask
 from pykbroker.delivery.places import LocalPlaces
-from pykbroker.delivery.reports import FollowingStatistics, Reports, described
+from pykbroker.delivery.reports import FollowingStatistics, Reports
 from pykbroker.delivery.selecting import LocalLogs
 from pykbroker.delivery.steps import Doing
-from pykbroker.errors import ErrorCode, KafkaError
+from pykbroker.errors import KafkaError
 from pykbroker.forwarding.plan import Place
-from pykbroker.groups.hashing import partition_of
 from pykbroker.groups.service import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.catalog.delta import Delta
-    from pykbroker.catalog.image import Topic
     from pykbroker.catalog.topics import TopicAdmin
     from pykbroker.clock import Clock
     from pykbroker.delivery.telling import Telling
     from pykbroker.delivery.topics import DeliveryTopics
-    from pykbroker.delivery.waiting import Stuck
     from pykbroker.forwarding.engine import Engine
     from pykbroker.groups.stored import OffsetRecord
     from pykbroker.partitions.manager import Partitions
@@ -52,8 +47,6 @@ SWEEP_MS: Final = 3_600_000
 """How often it is looked for what counts in vain, because logs have moved on."""
 REST_MS: Final = 60_000
 """How often the logs that nacks were read from are let go of."""
-SETTLED_S: Final = 1.0
-"""How long whoever asks which letters are settled waits for orders that were applied before."""
 
 
 class Following:
@@ -80,6 +73,8 @@ class Following:
         self._places = LocalPlaces(catalog, admin, topics)
         self._reports = Reports(telling, self._name_of, self._hold_source)
         self._followers: dict[int, Follower] = {}
+        self.inquiries = Inquiries(engine, clock, catalog, partitions, self._followers)
+        """What others ask."""
         self._replayed: set[int] = set()
         self._nursery: trio.Nursery | None = None
         engine.on_opened(self._hold)
@@ -229,71 +224,6 @@ class Following:
         return self._catalog.image.names_by_id.get(topic_id) or topic_id_text(topic_id)
 
     # -- what others ask
-
-    async def settled(self, topic: Topic) -> Mapping[int, Ranges]:
-        """The dead letters of ``topic`` that are replayed or purged, by partition; orders that are applied
-        when this is called are waited for, up to a second.  Partitions without any are left out.
-
-        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while that is not known.
-        """
-        offsets = self._catalog.image.topics.get(OFFSETS_TOPIC)
-        if offsets is None:
-            return {}
-        number = partition_of(DLQ_GROUP, len(offsets.partitions))
-        place = Place(offsets.topic_id, number)
-        holders = [Holder(DLQ_GROUP, topic.topic_id, each.index) for each in topic.partitions]
-        await self._caught_up(place, holders)
-        begin = PREFIX + topic.topic_id
-        extras = self._engine.extras(place).items()
-        counted = Counted({name: value for name, value in extras if name.startswith(begin)})
-        return {holder.partition: counted.ranges(holder) for holder in holders if holder in counted}
-
-    async def _caught_up(self, place: Place, holders: Sequence[Holder]) -> None:
-        """Wait until what these have ordered by now is done, up to a second.
-
-        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while nothing is known.
-        """
-        with trio.move_on_after(SETTLED_S):
-            await self._engine.loaded(place)
-            follower = self._followers.get(place.partition)
-            while follower is not None and not (follower.has_begun and all(map(follower.is_done, holders))):
-                await follower.stepped.wait()
-        if not self._engine.is_loaded(place):
-            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
-
-    async def returning(self, topic: Topic, stuck: Iterable[Stuck]) -> str:
-        """The setting :data:`~pykbroker.delivery.returning.RETURNING` of ``topic``; ``stuck`` are all letters
-        that cannot go where they should.
-
-        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while that is not known.
-        """
-        offsets, now_ms = self._catalog.image.topics.get(OFFSETS_TOPIC), self._clock.time_ms()
-        if offsets is None:
-            return returning.described(now_ms, (), (), ())
-        place = Place(offsets.topic_id, partition_of(DLQ_GROUP, len(offsets.partitions)))
-        holders = [Holder(DLQ_GROUP, topic.topic_id, each.index) for each in topic.partitions]
-        await self._caught_up(place, holders)
-        backs = returning.read(self._engine.extras(place), topic.topic_id)
-        follower = self._followers.get(place.partition)
-        asides = () if follower is None else follower.aside(DLQ_GROUP)
-        own = [each for each in asides if each.holder.topic_id == topic.topic_id]
-        return returning.described(now_ms, backs, own, stuck)
-
-    async def aside(self, group: str) -> str | None:
-        """The setting :data:`~pykbroker.delivery.reports.ASIDE` of a group: what its nacks ask that is not
-        done, and why.  None: nothing stands aside.
-
-        Raises :class:`KafkaError` COORDINATOR_LOAD_IN_PROGRESS while that is not known.
-        """
-        offsets = self._catalog.image.topics.get(OFFSETS_TOPIC)
-        if offsets is None:
-            return None
-        place = Place(offsets.topic_id, partition_of(group, len(offsets.partitions)))
-        await self._caught_up(place, ())
-        follower = self._followers.get(place.partition)
-        found = [] if follower is None else follower.aside(group)
-        rows = sorted((self._name_of(each.holder.topic_id), each.holder.partition, each) for each in found)
-        return described((name, each) for name, _, each in rows) if rows else None
 
     @property
     def is_idle(self) -> bool:

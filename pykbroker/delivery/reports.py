@@ -46,12 +46,17 @@ class FollowingStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aside:
-    """What commits for one partition ask that stands aside: of how many ``offsets``, at most.  ``why``: it
-    cannot be done now, and is tried again; "": it is being done, and is only much."""
+    """What commits for one partition ask that stands aside: which offsets, at most.  ``why``: it cannot be
+    done now, and is tried again; "": it is being done, and is only much."""
 
     holder: Holder
-    offsets: int
+    ranges: Ranges
     why: str = ""
+
+    @property
+    def offsets(self) -> int:
+        """How many."""
+        return sum(last - first + 1 for first, last in self.ranges)
 
     def fields(self) -> dict[str, object]:
         """As JSON has them."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pykbroker.delivery import orders
 from pykbroker.delivery.counted import Changes, Holder
 from pykbroker.delivery.draft import Draft
-from pykbroker.delivery.orders import Order
+from pykbroker.delivery.nacks import merged
+from pykbroker.delivery.orders import Order, OrderKind
 from pykbroker.delivery.reports import Aside
 
 RETRY_S, MAX_RETRY_S = 1.0, 60.0
@@ -67,11 +68,13 @@ class StandingAside:
         return top
 
     def of_group(self, group: str) -> list[Aside]:
-        """What commits of ``group`` ask that stands here."""
+        """Which records commits of ``group`` ask for that stand here."""
         return [
             Aside(
                 holder=holder,
-                offsets=sum(last - first + 1 for order in line for first, last in order.ranges),
+                ranges=merged(
+                    each for order in line if order.kind is not OrderKind.PURGE for each in order.ranges
+                ),
                 why="" if (stuck := self._stuck.get(holder)) is None else stuck.why,
             )
             for holder, line in self._lines.items()

@@ -69,7 +69,7 @@ def test_what_has_arrived_is_forgotten() -> None:
 
 def test_the_setting() -> None:
     backs = [Back(TOPIC, 1, "orders", (Run(100, 10, 5),)), Back(TOPIC, 0, "repaired", (Run(0, 0, 3),))]
-    aside = Aside(holder=Holder(DLQ_GROUP, TOPIC, 1), offsets=7, why="no disk")
+    aside = Aside(holder=Holder(DLQ_GROUP, TOPIC, 1), ranges=((3, 9),), why="no disk")
     stuck = [
         Stuck(to="repaired", records=3, why="it is not there", help="make it"),
         Stuck(to="nothing of ours", records=9, why="", help=""),
@@ -88,7 +88,7 @@ def test_too_many_partitions_for_a_setting() -> None:
     said = json.loads(returning.described(0, backs, (), ()))
     assert said["returning"] == [{"partition": None, "to": "orders", "letters": 10_000, "until_ms": 2139}]
     holders = (Holder("g", TOPIC, number) for number in range(2000))
-    asides = [("orders", Aside(holder=holder, offsets=1, why="no disk")) for holder in holders]
+    asides = [("orders", Aside(holder=holder, ranges=((0, 0),), why="no disk")) for holder in holders]
     text = reports.described(asides)
     said = json.loads(text)
     assert len(text) < reports.MAX_BYTES
