@@ -20,6 +20,10 @@ class IndexUnavailable(Exception):
     """The index cannot be read or written now; the message says what to do."""
 
 
+class IndexClosed(IndexUnavailable):
+    """The broker stops: nobody needs to hear of it."""
+
+
 class IndexLost(Exception):
     """The index was damaged and begins anew: lanes must look up what of them is indexed."""
 

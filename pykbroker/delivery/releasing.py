@@ -15,7 +15,7 @@ from pykbroker.delivery import held as form
 from pykbroker.delivery.alarm import Alarm
 from pykbroker.delivery.destinations import Destinations, somewhere, with_a_key
 from pykbroker.delivery.held import HeldError
-from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
+from pykbroker.delivery.index import Index, IndexClosed, IndexLost, IndexUnavailable
 from pykbroker.delivery.indexing import Indexing
 from pykbroker.delivery.schedule import Batch, Released, Schedule
 from pykbroker.errors import KafkaError
@@ -142,6 +142,8 @@ class ReleaseWork(Work):
             now, last = self._clock.monotonic(), self._lost_at
             self._lost_at = now
             self.alarm.set(self._clock.time_ms() + (int(AGAIN_S * 1000) if now - last < AGAIN_S else 0))
+        except IndexClosed:
+            self._schedule = None
         except IndexUnavailable as error:
             self._schedule = None
             now = self._clock.monotonic()
@@ -301,6 +303,8 @@ class ReleaseWork(Work):
             return
         try:
             await self.indexing.tidy(plan, released)
+        except IndexClosed:
+            return
         except (IndexLost, IndexUnavailable) as error:
             log.warning("%s: the due-time index is not tidied: %s", self.label, error)
             self.wake()

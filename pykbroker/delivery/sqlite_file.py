@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
-from pykbroker.delivery.index import IndexLost, IndexUnavailable
+from pykbroker.delivery.index import IndexClosed, IndexLost, IndexUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,7 +78,7 @@ class SqliteFile:
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
-            raise IndexUnavailable("the broker stops")
+            raise IndexClosed("the broker stops")
         try:
             import sqlite3  # 2 MB and 10 ms that only delays need
         except ImportError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pykbroker.catalog.ingress import FORWARD_TOPIC
-from pykbroker.delivery.index import Index, IndexLost, IndexUnavailable
+from pykbroker.delivery.index import Index, IndexClosed, IndexLost, IndexUnavailable
 from pykbroker.delivery.settling import Moment, Settling, moment
 from pykbroker.log.errors import StorageError
 
@@ -125,5 +125,7 @@ class Tidying:
                 known = self._catalog.image.names_by_id
                 await self._index.forget({lane.topic_id for lane in lanes} - known.keys())
                 self._swept = True
+        except IndexClosed:
+            return
         except (IndexLost, IndexUnavailable) as error:
             log.warning("the due-time index is not tidied: %s", error)

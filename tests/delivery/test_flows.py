@@ -15,7 +15,7 @@ import trio
 from pykbroker.catalog.image import Topic
 from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.catalog.retrying import ROLE, held_name
-from pykbroker.delivery.index import Indexed, IndexLost, IndexUnavailable, MemoryIndex
+from pykbroker.delivery.index import IndexClosed, Indexed, IndexLost, IndexUnavailable, MemoryIndex
 from pykbroker.delivery.schedule import Released, Row
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
@@ -297,6 +297,20 @@ async def test_an_index_that_fails_makes_records_wait_and_that_is_all(
         await life.advance(3000)
         assert life.values("later") == [b"b", b"c", b"a"]
     assert ("cannot be used" in caplog.text) == isinstance(error, IndexUnavailable)
+
+
+async def test_a_lane_that_still_looks_when_the_broker_stops_says_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = world.index = Failing()
+    async with world.running() as life:
+        await world.delays()
+        life.produce("later", b"a", headers=after(3000))
+        await life.advance(100)
+        index.error = IndexClosed("the broker stops")
+        life.produce("later", b"b", headers=after(100))
+        await life.advance(1000)
+    assert caplog.messages == []
 
 
 async def test_a_clock_that_is_set_back_holds_up_nothing_that_is_new(world: World) -> None:
