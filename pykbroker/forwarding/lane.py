@@ -126,7 +126,9 @@ class FaceWork(Work):
         return self._copier.suffix(record)
 
     def validators(self, target: Place) -> bool:
-        return True
+        """Copies of an exchange are new to their targets.  What has come to a topic with a partitioner was
+        let in by its validators, or is a dead letter, which they are not asked about."""
+        return self._is_exchange
 
     async def refused(self, move: Move, refused: Mapping[int, str], records: Records) -> Sequence[Route]:
         """To the dead-letter topic of the exchange, or nowhere."""

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from pykbroker import RecordError
 from pykbroker.errors import ErrorCode
+from tests.containment import plugins
 from tests.containment.failures import failing, wait
 
 RETRY = "orders.billing.retry"
@@ -115,6 +117,22 @@ def test_a_dead_letter_without_key_waits_for_a_topic_that_takes_it(
         assert failures.alter("letters", cleanup_policy="delete").error_code == 0
         found = failures.eventually("letters", 3)
         assert [each.value for each in found] == [b"with key", b"later", b"no key"]
+
+
+@pytest.mark.parametrize("partitioner", [None, "round-robin"])
+def test_a_topic_with_validators_takes_all_dead_letters(partitioner: str | None) -> None:
+    """They are for what clients produce; a letter that one refused would be in no topic at all."""
+    refusing = plugins.validator(lambda ctx: [RecordError(0, "never")])
+    with failing(refusing) as failures:
+        settings = {"pykbroker.validators": "harm"}
+        if partitioner is not None:
+            settings["pykbroker.partitioner"] = partitioner
+        assert failures.create("letters", settings) == 0
+        failures.policy("orders", retry_max_attempts="0", dead_letter_topic="letters")
+        failures.put("orders", b"v")
+        assert failures.nack("billing", "orders", 0) == 0
+        assert failures.put("letters", b"of a client") == ErrorCode.INVALID_RECORD
+        assert [each.value for each in failures.eventually("letters", 1)] == [b"v"]
 
 
 @pytest.mark.parametrize(
