@@ -109,8 +109,10 @@ def list_(
 ) -> None:
     """List the letters of TOPIC; without TOPIC the dead-letter topics, and how many letters each has.
 
-    Without TOPIC the topics are shown that the broker made for a group, and those that a setting names, which
-    groups may share.  Any other topic with dead letters is listed when it is named.
+    Without TOPIC the topics are shown that the broker made for a group, and those that a setting names or an
+    exchange leads to, which groups may share.  Any other topic with dead letters is listed when it is named.
+
+    RETURNING are letters on their way back at a rate: where to, and until about when, is said below.
 
     \b
       pykbroker dlq list --group billing

@@ -149,10 +149,17 @@ class Returning:
             self._known[back.name] = back
             changes[back.name] = back.encode()
 
-    def sweep(self, is_there: Callable[[str], bool], now_ms: int, changes: Changes) -> None:
-        """Forget what has arrived: what has come to its time, and goes to a topic that is there."""
+    def sweep(
+        self,
+        is_gone: Callable[[bytes], bool],
+        is_there: Callable[[str], bool],
+        now_ms: int,
+        changes: Changes,
+    ) -> None:
+        """Forget what has arrived, that is, what has come to its time and goes to a topic that ``is_there``;
+        and what nobody can ask for, because the dead-letter topic ``is_gone``."""
         for name, back in tuple(self._known.items()):
-            if back.until_ms < now_ms and is_there(back.to):
+            if is_gone(back.topic_id) or (back.until_ms < now_ms and is_there(back.to)):
                 del self._known[name]
                 changes[name] = None
 
