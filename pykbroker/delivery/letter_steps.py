@@ -55,7 +55,10 @@ class LetterSteps:
             del self._pace[topic_id]
             draft.changes[PACE + topic_id] = None
         self._returning.sweep(
-            lambda name: self._places.topic_id(name, None) is not None, now_ms, draft.changes
+            lambda topic_id: self._places.topic(topic_id) is None,
+            lambda name: self._places.topic_id(name, None) is not None,
+            now_ms,
+            draft.changes,
         )
 
     def purge(self, order: Order, start: int, end: int, draft: Draft) -> Order | None:

@@ -61,7 +61,9 @@ def test_what_has_arrived_is_forgotten() -> None:
     changes: Changes = {}
     letters = Returning({})
     letters.note(TOPIC, 0, [("gone", 10), ("there", 10), ("later", 50)], 0, changes)
-    letters.sweep(lambda name: name != "gone", 20, changes)
+    letters.note(OTHER, 0, [("later", 50)], 0, changes)
+    letters.sweep(lambda topic_id: topic_id == OTHER, lambda name: name != "gone", 20, changes)
+    assert noted(changes, OTHER) == [], "nobody can ask for it"
     assert {each.to for each in noted(changes)} == {"gone", "later"}, (
         "for what is stuck, it is known where to"
     )
