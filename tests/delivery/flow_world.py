@@ -140,7 +140,7 @@ class Life:
         """Make what works on the logs, which are open."""
         catalog, clock, partitions = self.catalog, self.clock, self.partitions
         catalog.subscribe(partitions.on_delta)
-        self.plugins = plugins = Plugins.load(self.world.config, time_ms=clock.time_ms)
+        self.plugins = plugins = self.loaded()
         plugins.reconfigure(catalog.broker_config)
         catalog.exchange_rules.types = PluginExchangeTypes(plugins)
         topics = TopicAdmin(catalog)
@@ -163,6 +163,10 @@ class Life:
             index=self.world.index,
         )
         catalog.subscribe(self.flows.on_delta)
+
+    def loaded(self) -> Plugins:
+        """The plugins."""
+        return Plugins.load(self.world.config, time_ms=self.clock.time_ms)
 
     async def _groups(self) -> Sequence[str]:
         return ()
