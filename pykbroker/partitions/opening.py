@@ -168,5 +168,6 @@ class Opening:
             for name, size in listing.items()
             if name.endswith(".log") and name[:-4].isdigit()
         )
+        # There are none where a kill came before the first.
         after = [base for base, _ in segments[1:]] + [1 << 63]
-        return sum(size for (_, size), end in zip(segments, after, strict=True) if end > recovery_point)
+        return sum(size for (_, size), end in zip(segments, after, strict=False) if end > recovery_point)

@@ -173,6 +173,16 @@ async def test_a_log_that_cannot_be_opened_does_not_stop_the_others(bench: Bench
     assert error_of(lambda: bench.partitions.get("bad", 0)) == ErrorCode.KAFKA_STORAGE_ERROR
 
 
+async def test_a_kill_between_a_directory_and_its_first_segment_hinders_no_start(bench: Bench) -> None:
+    bench.append(bench.topic("good"), b"a")
+    bench.topic("new")
+    for path in (bench.data_dir / "new-0").iterdir():
+        path.unlink()
+    await bench.reopen(clean=False)
+    assert bench.partitions.get("good", 0).log_end_offset == 1
+    assert bench.append(bench.partitions.get("new", 0), b"a") == 0
+
+
 async def test_progress_of_a_large_recovery(bench: Bench) -> None:
     partition = bench.topic()
     for _ in range(9):
