@@ -369,7 +369,7 @@ class Whole:
                 return self.cuts(cut)
             await self.waits_no_more()
             for topic in filter(self.is_there, {self.model.letters_topic(group) for group in GROUPS}):
-                found = await life.following.settled(self.world.catalog.image.topics[topic])
+                found = await life.following.inquiries.settled(self.world.catalog.image.topics[topic])
                 for number in range(PARTITIONS):
                     offsets = {
                         each for first, last in found.get(number, ()) for each in range(first, last + 1)
