@@ -6,13 +6,13 @@ of which each Kafka client has one.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from pykbroker.cli._errors import Failed
+from pykbroker.cli._assigning import ASSIGNORS, assign_range, assigned, assignment, subscribed, subscription
+from pykbroker.client import ConnectionLost
 from pykbroker.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ SESSION_TIMEOUT_MS: Final = 10_000
 REBALANCE_TIMEOUT_MS: Final = 300_000
 """How long others wait for this one to come to a new assignment: it ends its record first."""
 HEARTBEAT_S: Final = 3.0
+LOOK_EVERY: Final = 10
+"""Heartbeats after which the group's leader looks whether its topics have more partitions."""
 
 _LOST: Final = (
     ErrorCode.REBALANCE_IN_PROGRESS,
@@ -53,6 +55,8 @@ class Member:
         self._topics = sorted(set(topics))
         self._id = ""
         self._generation = -1
+        self._planned: Mapping[str, int] | None = None
+        self.joined_once = False
         self.stale = True
         """Whether it has to join (again) before it reads on."""
 
@@ -73,28 +77,36 @@ class Member:
                 if error.code not in _LOST and error.code != ErrorCode.MEMBER_ID_REQUIRED:
                     await trio.sleep(0.1)
                 continue
-            self.stale = False
+            self.stale, self.joined_once = False, True
             return committed
         raise AssertionError("the last attempt returns or raises")
 
     async def heartbeats(self) -> None:
-        """Send them for ever; a rebalance makes the member :attr:`stale`."""
-        from pykbroker.client.client import check_code
-        from pykbroker.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
-
+        """Send them for ever; a rebalance, and partitions that are new, make the member :attr:`stale`."""
+        turn = 0
         while True:
             await trio.sleep(HEARTBEAT_S)
             if self.stale:
                 continue  # it is joining, which counts as one
-            request = HeartbeatRequest(
-                group_id=self._group, generation_id=self._generation, member_id=self._id
-            )
-            generation = self._generation
-            answer = await (await self._client.coordinator(self._group)).send(request, HeartbeatResponse)
-            if answer.error_code in _LOST and generation == self._generation:
-                self.stale = True
-            elif answer.error_code and answer.error_code not in _PASSING:
-                check_code(answer.error_code)
+            turn += 1
+            try:
+                await self._heartbeat()
+                if turn % LOOK_EVERY == 0 and self._planned is not None and not self.stale:
+                    self.stale = await self._counts(list(self._planned)) != self._planned
+            except ConnectionLost:
+                self.stale = True  # whoever reads has lost it, too, and decides what to do
+
+    async def _heartbeat(self) -> None:
+        from pykbroker.client.client import check_code
+        from pykbroker.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+        generation = self._generation
+        request = HeartbeatRequest(group_id=self._group, generation_id=generation, member_id=self._id)
+        answer = await (await self._client.coordinator(self._group)).send(request, HeartbeatResponse)
+        if answer.error_code in _LOST and generation == self._generation:
+            self.stale = True
+        elif answer.error_code not in _PASSING:
+            check_code(answer.error_code)
 
     async def commit(self, places: Mapping[Place, tuple[int, str]]) -> None:
         """Commit offsets with metadata; raises :class:`Lost` and KafkaError."""
@@ -164,7 +176,7 @@ class Member:
         )
 
         connection = await self._client.coordinator(self._group)
-        offer = _subscription(self._topics)
+        offer = subscription(self._topics)
         joined = await connection.send(
             JoinGroupRequest(
                 group_id=self._group,
@@ -172,7 +184,7 @@ class Member:
                 rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
                 member_id=self._id,
                 protocol_type="consumer",
-                protocols=[JoinGroupRequestProtocol(name=name, metadata=offer) for name in _ASSIGNORS],
+                protocols=[JoinGroupRequestProtocol(name=name, metadata=offer) for name in ASSIGNORS],
             ),
             JoinGroupResponse,
         )
@@ -181,8 +193,9 @@ class Member:
         check_code(joined.error_code)
         self._generation = joined.generation_id
         plan: Mapping[str, Sequence[Place]] = {}
+        self._planned = None
         if joined.leader == joined.member_id and not joined.skip_assignment:
-            subscriptions = {each.member_id: _subscribed(bytes(each.metadata)) for each in joined.members}
+            subscriptions = {each.member_id: subscribed(bytes(each.metadata)) for each in joined.members}
             plan = await self._plan(joined.protocol_name or "range", subscriptions)
         synced = await connection.send(
             SyncGroupRequest(
@@ -192,22 +205,26 @@ class Member:
                 protocol_type="consumer",
                 protocol_name=joined.protocol_name,
                 assignments=[
-                    SyncGroupRequestAssignment(member_id=member, assignment=_assignment(places))
+                    SyncGroupRequestAssignment(member_id=member, assignment=assignment(places))
                     for member, places in plan.items()
                 ],
             ),
             SyncGroupResponse,
         )
         check_code(synced.error_code)
-        return _assigned(bytes(synced.assignment))
+        return assigned(bytes(synced.assignment))
 
     async def _plan(
         self, assignor: str, subscriptions: Mapping[str, Sequence[str]]
     ) -> Mapping[str, Sequence[Place]]:
         topics = sorted({topic for wanted in subscriptions.values() for topic in wanted})
+        self._planned = counts = await self._counts(topics)
+        return ASSIGNORS.get(assignor, assign_range)(subscriptions, counts)
+
+    async def _counts(self, topics: Sequence[str]) -> dict[str, int]:
+        """The numbers of partitions; 0 for a topic that is not there and cannot be made."""
         found = (await self._client.metadata(topics, auto_create=True)).topics
-        counts = {each.name: len(each.partitions) for each in found if each.name and not each.error_code}
-        return _ASSIGNORS.get(assignor, _range)(subscriptions, counts)
+        return {each.name: len(each.partitions) for each in found if each.name}
 
     async def _committed(self, places: Sequence[Place]) -> dict[Place, int]:
         from pykbroker.client.client import check_code
@@ -228,88 +245,3 @@ class Member:
             for part in topic.partitions
         }
         return {place: known.get(place, -1) for place in places}
-
-
-# -- what members tell each other -------------------------------------------------------------------
-
-
-def _subscription(topics: Sequence[str]) -> bytes:
-    """Version 0: topics, and no data of the assignor's own."""
-    parts = [struct.pack(">hi", 0, len(topics)), *map(_text, topics), struct.pack(">i", -1)]
-    return b"".join(parts)
-
-
-def _assignment(places: Sequence[Place]) -> bytes:
-    topics: dict[str, list[int]] = {}
-    for topic, partition in places:
-        topics.setdefault(topic, []).append(partition)
-    parts = [struct.pack(">hi", 0, len(topics))]
-    for topic, partitions in topics.items():
-        parts += [_text(topic), struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)]
-    return b"".join([*parts, struct.pack(">i", -1)])
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack(">h", len(data)) + data
-
-
-def _assigned(data: bytes) -> list[Place]:
-    """Raises :class:`Failed` for what is no assignment: another member made it."""
-    if not data:
-        return []
-    found: list[Place] = []
-    try:
-        _, count = struct.unpack_from(">hi", data)
-        at = 6
-        for _ in range(count):
-            (size,) = struct.unpack_from(">h", data, at)
-            topic, at = data[at + 2 : at + 2 + size].decode(), at + 2 + size
-            (several,) = struct.unpack_from(">i", data, at)
-            partitions: tuple[int, ...] = struct.unpack_from(f">{several}i", data, at + 4)
-            at += 4 + 4 * several
-            found += [(topic, partition) for partition in partitions]
-    except (struct.error, UnicodeDecodeError) as error:
-        raise Failed(f"the group's leader sent what is no assignment: {error}") from error
-    return found
-
-
-def _subscribed(metadata: bytes) -> Sequence[str]:
-    from pykbroker.groups.subscription import topics
-
-    return sorted(topics(metadata) or ())
-
-
-_Plan = dict[str, list["Place"]]
-
-
-def _range(subscriptions: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> _Plan:
-    """Of each topic, consecutive partitions for each member."""
-    found: _Plan = {member: [] for member in subscriptions}
-    for topic, count in counts.items():
-        members = sorted(member for member, topics in subscriptions.items() if topic in topics)
-        first = 0
-        for number, member in enumerate(members):
-            several = count // len(members) + (number < count % len(members))
-            found[member] += [(topic, partition) for partition in range(first, first + several)]
-            first += several
-    return found
-
-
-def _roundrobin(subscriptions: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> _Plan:
-    """Partition after partition to member after member."""
-    found: _Plan = {member: [] for member in subscriptions}
-    turns = _endless(sorted(subscriptions))
-    for topic, count in sorted(counts.items()):
-        for partition in range(count):
-            member = next(each for each in turns if topic in subscriptions[each])
-            found[member].append((topic, partition))
-    return found
-
-
-def _endless(members: Sequence[str]) -> Iterator[str]:
-    while members:
-        yield from members
-
-
-_ASSIGNORS: Final = {"range": _range, "roundrobin": _roundrobin}

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ from kafka import KafkaConsumer, TopicPartition
 from pykbroker_partitioners.murmur2 import partition_of as as_kafka
 
 from pykbroker.cli import cli
+from pykbroker.cli._assigning import assign_in_turn, assign_range
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._keys import partition_of
-from pykbroker.cli._member import _range, _roundrobin
 from pykbroker.testing import BrokerThread
 from tests.cli.test_client_commands import invoke, run
 from tests.clients.members import member, poll_until
@@ -38,6 +38,24 @@ def eventually(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@contextmanager
+def started(broker: BrokerThread, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on until it is told to end; its heartbeats are many."""
+    hasty = "from pykbroker.cli import _consuming, _member, main; "
+    hasty += "_consuming.AGAIN_S = _member.HEARTBEAT_S = 0.05; _member.LOOK_EVERY = 1; main()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", hasty, *command],
+        env={**os.environ, "PYKBROKER_BOOTSTRAP": broker.bootstrap},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def refused(result: Result) -> str:
@@ -145,30 +163,38 @@ def test_a_group_goes_on_where_it_was(pykbroker: BrokerThread) -> None:
 
 def test_a_group_is_shared_with_other_clients(pykbroker: BrokerThread) -> None:
     run(pykbroker, "topics", "create", "orders", "-p", "2")
-    hasty = "from pykbroker.cli import _member, main; _member.HEARTBEAT_S = 0.05; main()"
-    consuming = subprocess.Popen(
-        [sys.executable, "-c", hasty, "consume", "orders", "-g", "billing", "--follow", "-n", "1"],
-        env={**os.environ, "PYKBROKER_BOOTSTRAP": pykbroker.bootstrap},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    eventually(lambda: "Stable" in run(pykbroker, "groups", "list"))
-    with member(pykbroker.bootstrap, "billing", "orders") as other:  # the command leads: it assigns
-        poll_until([other], lambda: len(other.assignment()) == 1)
-        (theirs,) = other.assignment()
-        ours = 1 - theirs.partition
-        run(pykbroker, "produce", "orders", "-p", str(theirs.partition), "-v", "theirs")
-        run(pykbroker, "produce", "orders", "-p", str(ours), "-v", "ours")
-        assert consuming.communicate(timeout=PATIENCE_S)[0] == "ours\n"
-        poll_until([other], lambda: len(other.assignment()) == 2)  # the command has left
+    with started(pykbroker, "consume", "orders", "-g", "billing", "--follow", "-n", "1") as consuming:
+        eventually(lambda: "Stable" in run(pykbroker, "groups", "list"))
+        with member(pykbroker.bootstrap, "billing", "orders") as other:  # the command leads: it assigns
+            poll_until([other], lambda: len(other.assignment()) == 1)
+            (theirs,) = other.assignment()
+            run(pykbroker, "produce", "orders", "-p", str(theirs.partition), "-v", "theirs")
+            run(pykbroker, "produce", "orders", "-p", str(1 - theirs.partition), "-v", "ours")
+            assert consuming.communicate(timeout=PATIENCE_S)[0] == "ours\n"
+            poll_until([other], lambda: len(other.assignment()) == 2)  # the command has left
+
+
+def test_who_follows_does_so_when_partitions_and_restarts_come(pykbroker: BrokerThread) -> None:
+    run(pykbroker, "topics", "create", "orders", "-p", "1")
+    with started(pykbroker, "consume", "orders", "-g", "billing", "--follow", "-n", "2") as consuming:
+        assert consuming.stdout is not None
+        eventually(lambda: "Stable" in run(pykbroker, "groups", "list"))
+        run(pykbroker, "topics", "alter", "orders", "--partitions", "2")
+        run(pykbroker, "produce", "orders", "-p", "1", "-v", "before")
+        assert consuming.stdout.readline() == "before\n"
+        eventually(lambda: "orders  1          1" in run(pykbroker, "groups", "describe", "billing"))
+        pykbroker.restart()
+        run(pykbroker, "produce", "orders", "-p", "0", "-v", "after")
+        assert consuming.communicate(timeout=PATIENCE_S)[0] == "after\n"
+        assert consuming.returncode == 0
 
 
 def test_assignors() -> None:
     topics = {"a": ["x", "y"], "b": ["x"], "c": []}
-    assert _range(topics, {"x": 3, "y": 1}) == {
+    assert assign_range(topics, {"x": 3, "y": 1}) == {
         "a": [("x", 0), ("x", 1), ("y", 0)], "b": [("x", 2)], "c": [],
     }  # fmt: skip
-    assert _roundrobin(topics, {"x": 3, "y": 1}) == {
+    assert assign_in_turn(topics, {"x": 3, "y": 1}) == {
         "a": [("x", 0), ("x", 2), ("y", 0)], "b": [("x", 1)], "c": [],
     }  # fmt: skip
 
@@ -203,17 +229,12 @@ def test_without_a_policy_a_failure_is_the_end(pykbroker: BrokerThread) -> None:
 def test_an_interrupted_command_has_not_failed(pykbroker: BrokerThread, tmp_path: Path) -> None:
     run(pykbroker, "topics", "create", "orders", "-p", "1", "--set", "pykbroker.retry.policy=immediate")
     run(pykbroker, "produce", "orders", "-v", "x")
-    started = tmp_path / "started"
-    consuming = subprocess.Popen(
-        [
-            sys.executable, "-m", "pykbroker", "consume", "orders", "-g", "billing", "--follow",
-            "--exec", f"echo $$ > {started}; sleep 60",
-        ],
-        env={**os.environ, "PYKBROKER_BOOTSTRAP": pykbroker.bootstrap},
-    )  # fmt: skip
-    eventually(lambda: started.exists() and bool(started.read_text().strip()))
-    consuming.send_signal(signal.SIGINT)
-    assert consuming.wait(PATIENCE_S) == 0
+    begun = tmp_path / "begun"
+    bill = f"echo $$ > {begun}; sleep 60"
+    with started(pykbroker, "consume", "orders", "-g", "billing", "--follow", "--exec", bill) as consuming:
+        eventually(lambda: begun.exists() and bool(begun.read_text().strip()))
+        consuming.send_signal(signal.SIGINT)
+        assert consuming.wait(PATIENCE_S) == 0
     with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
+        os.kill(int(begun.read_text()), 0)
     assert "nothing committed yet" in run(pykbroker, "groups", "describe", "billing")
