@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from pykbroker.log.checkpoints import read_partition_metadata
 from pykbroker.records.decode import iter_all_records
-from tests.crash.chaos_load import LATER, NACK, PRODUCE, Flow, Got, Group, Id, Rules, text
+from tests.crash.chaos_load import LATER, NACK, PRODUCE, Flow, Got, Id, Rules, text
+from tests.crash.chaos_members import Group
 
 REPAIRED = "repaired"
 """Where some letters are replayed to."""

@@ -7,29 +7,28 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from pykbroker.testing import BrokerProcess
-from tests.crash.chaos_load import DELAY_MS, LATER, LONGEST_MS, PATIENCE_S, Flow, Group
+from tests.crash.chaos_load import DELAY_MS, LATER, LONGEST_MS, PATIENCE_S, Flow
+from tests.crash.chaos_members import Group
 from tests.crash.chaos_oracle import REPAIRED, Archive, Log, Rewind, Story
+from tests.crash.chaos_view import SHARED, View, patiently
 
-SHARED, EXCHANGE = "shared.letters", "letters.exchange"
+EXCHANGE = "letters.exchange"
 SINKS = {"again": "sink.again", "never": "sink.never"}
 POLICIES = ("immediate", "fixed", "linear", "exponential")
 PARTITIONS = {"orders": 3, "bills": 2, "notes": 1}
 MAY_BE_WITHOUT = "notes"
 """The topic that has no policy now and then."""
 
-T = TypeVar("T")
 
-
-class World:
+class World(View):
     """The broker and all that is on it; each public method does it one harm, or several together."""
 
     def __init__(
@@ -37,8 +36,8 @@ class World:
     ) -> None:
         self.partitions = dict(PARTITIONS)
         self.random = random.Random(seed)
-        self.done: list[str] = []
-        self._broker, self._groups, self._archive, self._story = broker, groups, archive, story
+        super().__init__(broker, groups, archive)
+        self._story = story
         self._settings = {
             topic: {
                 "pykbroker.retry.policy": self.random.choice(POLICIES),
@@ -213,7 +212,7 @@ class World:
                     to = max(0, before - self.random.randint(1, 12))
                     log = Log(topic, self._archive.topic_id(topic), partition)
                     self._story.rewinds.append(Rewind(group.name, log, to, before))
-                    _patiently(lambda: consumer.commit({place: OffsetAndMetadata(to, "back", -1)}))  # noqa: B023
+                    patiently(lambda: consumer.commit({place: OffsetAndMetadata(to, "back", -1)}))  # noqa: B023
         finally:
             consumer.close(autocommit=False)
         self._join(group, members)
@@ -231,15 +230,6 @@ class World:
                 self._story.rewinds.append(Rewind(group.name, log, 0, before))
         self._admin(lambda admin: admin.delete_groups([group.name]))
         self._join(group, members)
-
-    def _committed(self, group: str, place: TopicPartition) -> int:
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._broker.bootstrap, group_id=group, enable_auto_commit=False
-        )
-        try:
-            return consumer.committed(place) or 0
-        finally:
-            consumer.close(autocommit=False)
 
     def _join(self, group: Group, members: int) -> None:
         for _ in range(members):
@@ -300,73 +290,6 @@ class World:
     def _some_flow(self) -> Flow:
         return self.random.choice(self.random.choice(self._groups).flows)
 
-    def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        consumer = KafkaConsumer(bootstrap_servers=self._broker.bootstrap)
-        try:
-            there = consumer.topics()
-            places = [
-                TopicPartition(topic, each)
-                for topic in topics
-                if topic in there
-                for each in consumer.partitions_for_topic(topic) or ()
-            ]
-            return dict(_patiently(lambda: consumer.end_offsets(places))) if places else {}
-        finally:
-            consumer.close()
-
-    def live(self) -> dict[str, bytes]:
-        """The topics that users see."""
-        consumer = KafkaConsumer(bootstrap_servers=self._broker.bootstrap)
-        topics = consumer.topics()
-        consumer.close()
-        found = {each: self._archive.topic_id(each) for each in topics if not each.startswith("__")}
-        # What is gone is not there under any id.
-        return {log.topic: b"" for log in self._archive.files} | found
-
-    def settled(self) -> dict[Log, set[int]]:
-        """By log of letters which are replayed or purged."""
-        found: dict[Log, set[int]] = {}
-        flows = {flow.dead_letters for group in self._groups for flow in group.flows}
-        for topic in {*flows, SHARED} & {name for name, topic_id in self.live().items() if topic_id}:
-            for partition, ranges in self._describe(topic, "pykbroker.dead.letter.settled").items():
-                offsets: set[int] = set()
-                for each in ranges:
-                    first, last = each if isinstance(each, list) else (each, each)
-                    offsets.update(range(first, last + 1))
-                found[Log(topic, self._archive.topic_id(topic), int(partition))] = offsets
-        return found
-
-    def waiting(self) -> dict[str, object]:
-        """What is said to wait, by topic."""
-        names = {flow.retry for group in self._groups for flow in group.flows} | {LATER}
-        found: dict[str, object] = {}
-        for topic in names & {name for name, topic_id in self.live().items() if topic_id}:
-            said = self._describe(topic, "pykbroker.delay.waiting")
-            if said.get("waiting") or said.get("stuck") or said.get("indexing"):
-                found[topic] = said
-        return found
-
-    def lag(self) -> dict[str, tuple[object, int]]:
-        """Partitions that a group has not read to the end."""
-        found: dict[str, tuple[object, int]] = {}
-        for group in self._groups:
-            topics = [name for flow in group.flows for name in (flow.topic, flow.retry)]
-            ends = self._ends(topics)
-            consumer = KafkaConsumer(bootstrap_servers=self._broker.bootstrap, group_id=group.name)
-            for place, end in ends.items():
-                at = consumer.committed(place)
-                if (at or 0) < end:
-                    found[f"{group.name}: {place.topic}/{place.partition}"] = at, end
-            consumer.close(autocommit=False)
-        return found
-
-    def _describe(self, topic: str, name: str) -> Mapping[str, list[int | list[int]]]:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
-        found = self._admin(lambda admin: admin.describe_configs([resource], config_filter="all"))
-        value = found["topic"][topic].get(name, {}).get("value")
-        said: Mapping[str, list[int | list[int]]] = json.loads(value) if value else {}
-        return said
-
     def _delete(self, topic: str) -> None:
         """The segments are linked to before, and while it goes."""
         self._archive.look()
@@ -374,24 +297,3 @@ class World:
         for group in self._groups:
             group.ledger.places = {place for place in group.ledger.places if place[0] != topic}
         self._admin(lambda admin: admin.delete_topics([topic]), KafkaError)
-
-    def _admin(self, do: Callable[[KafkaAdminClient], T], *allowed: type[Exception]) -> T:
-        admin = KafkaAdminClient(bootstrap_servers=self._broker.bootstrap)
-        try:
-            return do(admin)
-        except allowed as error:
-            self.done.append(repr(error)[:200])
-            return None  # type: ignore[return-value]
-        finally:
-            admin.close()
-
-
-def _patiently(do: Callable[[], T]) -> T:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return do()
-        except KafkaError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)

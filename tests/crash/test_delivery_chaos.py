@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from pykbroker.testing import BrokerProcess
-from tests.crash.chaos_load import LATER, NACK, PATIENCE_S, PRODUCE, Group, Rules, Sender
+from tests.crash.chaos_load import LATER, NACK, PATIENCE_S, PRODUCE, Rules, Sender
+from tests.crash.chaos_members import Group
 from tests.crash.chaos_oracle import Archive, Story, Verdict
 from tests.crash.chaos_trouble import World
 from tests.scale import scaled
