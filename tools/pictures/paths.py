@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tools.pictures.svg import Picture, wrapped
+from tools.pictures.measuring import wrapped
+from tools.pictures.svg import Picture
 
 PACKAGE: Final = Path(__file__).parents[2] / "pykbroker"
 

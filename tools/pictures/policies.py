@@ -15,7 +15,8 @@ from pykbroker.forwarding.copying import sources
 from pykbroker.records.batch import read_header
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.decode import payload_of
-from tools.pictures.svg import Picture, width_of
+from tools.pictures.measuring import width_of
+from tools.pictures.svg import Picture
 
 LEFT: Final = 150
 RIGHT: Final = 40

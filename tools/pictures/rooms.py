@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tools.pictures.svg import Picture, wrapped
+from tools.pictures.measuring import wrapped
+from tools.pictures.svg import Picture
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pykbroker"
