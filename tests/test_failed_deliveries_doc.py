@@ -51,6 +51,17 @@ def test_a_group_has_settings_of_its_own(pykbroker: BrokerThread) -> None:
     assert "exponential" in str(described)
 
 
+def test_it_is_seen_without_writing_a_line(pykbroker: BrokerThread) -> None:
+    shell = Shell(pykbroker.bootstrap)
+    type_in(shell, blocks(STORY, "console")[0])
+    consume, produce = re.findall(r"`pykbroker ((?:consume|produce) .*?)`", STORY)[:2]
+    shell(*shlex.split(produce))
+    shell(*shlex.split(consume.replace("--follow", "--max 2")))
+    deadline = time.monotonic() + PATIENCE_S
+    while "waiting: 1 record" not in (shown := shell("groups", "describe", "billing")):
+        assert time.monotonic() < deadline, shown
+
+
 def test_what_to_write_in_place_of_rabbitmq(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

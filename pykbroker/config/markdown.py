@@ -37,7 +37,7 @@ def _page() -> Iterator[str]:
     yield "A topic setting's name, given to the broker, is the default for all topics.\n"
     yield from _table(broker, variables=True)
     yield "\n## Topic\n"
-    yield "Set when a topic is created, or later with any admin client.\n"
+    yield "Set when a topic is created, or later: `pykbroker topics alter`, or any admin client.\n"
     yield from _table(settings_of(TopicConfig).values(), variables=False)
     yield "\n## Group\n"
     yield from _table(settings_of(GroupConfig).values(), variables=False)

@@ -188,9 +188,9 @@ def test_brokers(pykbroker: BrokerThread) -> None:
 def test_the_commands_that_the_page_shows(orders: BrokerThread) -> None:
     run(orders, "topics", "create", "payments", "-p", "1")
     page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
-    section = page.partition("## Settings while it runs")[2].partition("\n## ")[0]
-    commands = re.findall(r"^\$ pykbroker (.*)$", section, re.MULTILINE)
-    assert len(commands) > 3
+    sections = page.partition("## Settings while it runs")[2].partition("\n## The data directory")[0]
+    commands = re.findall(r"^\$ pykbroker (.*)$", sections, re.MULTILINE)
+    assert len(commands) > 6
     for command in commands:
         run(orders, *shlex.split(command))
 
