@@ -72,8 +72,8 @@ def _onwards(rules: RetryRules, name: str) -> Collection[str]:
     if exchange is not None and exchange.kind is not None:
         return exchange.current.targets
     topic = rules.image.topics.get(name)
-    if topic is None or role_of(topic) is not None:
-        return ()
+    if topic is None or role_of(topic) is not None or rules.is_dead_letter_target(name):
+        return ()  # no failures count there; asked before the ways of all topics are looked up
     return rules.ways_of_dead_letters.get(name, ())
 
 
