@@ -53,7 +53,7 @@ def test_the_names_of_settings_are_those_of_the_broker() -> None:
 def test_letters_that_go_back_at_a_rate(pykbroker: BrokerThread, shell: Shell) -> None:
     fail(pykbroker, shell, 10)
     assert topic_row(shell)["returning"] == 0
-    order(pykbroker, '{"replay": [[0, 7]], "rate": 0.1}')
+    order(pykbroker, '{"replay": [[0, 7]], "rate": 0.001}')
     wait(lambda: topic_row(shell)["returning"] == 7)
     (way,) = rows(topic_row(shell)["returning_to"])
     assert (way["partition"], way["to"], way["letters"]) == (0, "orders", 7)
@@ -64,22 +64,23 @@ def test_letters_that_go_back_at_a_rate(pykbroker: BrokerThread, shell: Shell) -
     said = shell("dlq", "replay", f"{DLQ}/0/0-7", "--yes")
     assert line in said
     assert "nothing to replay" in said
-    pykbroker.advance(31)
+    pykbroker.advance(3100)
     wait(lambda: topic_row(shell)["returning"] == 4)
     pykbroker.restart()
-    pykbroker.advance(20)
+    pykbroker.advance(2000)
     assert "2 letters are on the way back" in shell("dlq", "list", DLQ)
-    pykbroker.advance(20)
+    pykbroker.advance(2000)
     assert "on the way" not in shell("dlq", "list")
 
 
 def test_letters_that_cannot_get_where_they_should(pykbroker: BrokerThread, shell: Shell) -> None:
     fail(pykbroker, shell, 3)
     shell("topics", "create", "repaired", "-p", "1")
-    order(pykbroker, '{"replay": [[0, 2]], "to": "repaired", "rate": 0.1}')
+    order(pykbroker, '{"replay": [[0, 2]], "to": "repaired", "rate": 0.001}')
     wait(lambda: topic_row(shell)["returning"] == 2)
+    wait(lambda: rows(shell.json("topics", "describe", "repaired"))[0]["end"] == 1)
     shell("topics", "delete", "repaired", "--yes")
-    pykbroker.advance(30)
+    pykbroker.advance(3000)
     wait(lambda: "2 cannot go to repaired: " in shell("dlq", "list", DLQ))
     assert "create the topic" in shell("dlq", "list", DLQ)
     (stuck,) = rows(topic_row(shell)["returning_stuck"])
