@@ -78,10 +78,12 @@ def test_one_flipped_bit_costs_only_its_own_batch(tmp_path: Path, how: str) -> N
         if how != "live":
             broker.start()
         wrong: dict[str, object] = {}
+        reader = _reader(broker.bootstrap)
         for damage in DAMAGES:
-            lost, bad = _compare(_read(broker.bootstrap, damage.topic))
+            lost, bad = _compare(_read(reader, damage.topic))
             if bad or lost - set(range(DAMAGED * PER_BATCH, (DAMAGED + 1) * PER_BATCH)):
                 wrong[damage.topic] = {"lost": sorted(lost), "bad": bad}
+        reader.close()
         output = broker.output()
     assert wrong == {}
     if how == "killed":
@@ -140,10 +142,12 @@ def test_torn_tails_of_every_kind_are_cut_and_writing_goes_on(tmp_path: Path) ->
             with RawClient(broker.bootstrap) as client:
                 assert _produce(client, topic, END) == END, topic
         wrong = {}
+        reader = _reader(broker.bootstrap)
         for topic in torn:
-            found = _read(broker.bootstrap, topic, END + PER_BATCH)
+            found = _read(reader, topic, END + PER_BATCH)
             if found != [(offset, value_at(offset)) for offset in range(END + PER_BATCH)]:
                 wrong[topic] = found
+        reader.close()
         output = broker.output()
     assert wrong == {}
     assert [topic for topic in torn if f"{topic}-0" not in output] == [], "tails that were cut silently"
@@ -195,11 +199,14 @@ def _flip(segment: Path, damage: Damage) -> None:
         file.write(bytes([changed]))
 
 
-def _read(bootstrap: str, topic: str, end: int = END) -> list[tuple[int, bytes]]:
-    """Everything that a consumer accepts; it goes on behind a batch that its CRC check refuses."""
-    consumer = KafkaConsumer(
+def _reader(bootstrap: str) -> KafkaConsumer:
+    return KafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", check_crcs=True, fetch_max_wait_ms=100
     )
+
+
+def _read(consumer: KafkaConsumer, topic: str, end: int = END) -> list[tuple[int, bytes]]:
+    """Everything that a consumer accepts; it goes on behind a batch that its CRC check refuses."""
     where = TopicPartition(topic, 0)
     consumer.assign([where])
     found: list[tuple[int, bytes]] = []
@@ -213,7 +220,6 @@ def _read(bootstrap: str, topic: str, end: int = END) -> list[tuple[int, bytes]]
             consumer.seek(where, (at // PER_BATCH + 1) * PER_BATCH)
         if consumer.position(where) >= end:
             break
-    consumer.close()
     return found
 
 
