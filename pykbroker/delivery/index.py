@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from pykbroker.delivery.schedule import Released, Row
+from pykbroker.delivery.released import Released, Row
 from pykbroker.forwarding.plan import Place
 
 

@@ -11,7 +11,8 @@ import trio
 
 from pykbroker.delivery import held as form
 from pykbroker.delivery.index import Extent, Index, Indexed, IndexLost, LaneView
-from pykbroker.delivery.schedule import Released, Row, Schedule
+from pykbroker.delivery.released import Released, Row
+from pykbroker.delivery.schedule import Schedule
 from pykbroker.forwarding.plan import Place
 from pykbroker.forwarding.reading import READ_BYTES, batches_in, bytes_of
 from pykbroker.log.errors import CorruptRange

@@ -17,7 +17,8 @@ from pykbroker.delivery.destinations import Destinations, somewhere, with_a_key
 from pykbroker.delivery.held import HeldError
 from pykbroker.delivery.index import Index, IndexClosed, IndexLost, IndexUnavailable
 from pykbroker.delivery.indexing import Indexing
-from pykbroker.delivery.schedule import Batch, Released, Schedule
+from pykbroker.delivery.released import Released
+from pykbroker.delivery.schedule import Batch, Schedule
 from pykbroker.errors import KafkaError
 from pykbroker.forwarding.copying import Source
 from pykbroker.forwarding.machine import Lane

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pykbroker.delivery.held import entries
-from pykbroker.delivery.schedule import Released, Row
+from pykbroker.delivery.released import Released, Row
 from pykbroker.log.retaining import Settled
 from pykbroker.records.batch import BatchHeader
 

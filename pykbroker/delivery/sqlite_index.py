@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pykbroker.delivery.index import Extent, Indexed, IndexLost
-from pykbroker.delivery.schedule import LOWEST, Released, Row
+from pykbroker.delivery.released import LOWEST, Released, Row
 from pykbroker.delivery.sqlite_file import FILE, SqliteFile, numbers, shrink
 from pykbroker.forwarding.plan import Place
 

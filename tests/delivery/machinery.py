@@ -24,7 +24,8 @@ from pykbroker.delivery import headers, held, nacks
 from pykbroker.delivery.counted import Changes, Counted, Holder
 from pykbroker.delivery.deciding import Ask, Fate, Outcome, decide
 from pykbroker.delivery.index import Indexed, LaneView, MemoryIndex
-from pykbroker.delivery.schedule import Batch, Released, Row, Schedule
+from pykbroker.delivery.released import Released, Row
+from pykbroker.delivery.schedule import Batch, Schedule
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.copying import Building, Source, sources
 from pykbroker.forwarding.executing import Executor

@@ -16,7 +16,7 @@ from pykbroker.catalog.image import Topic
 from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.catalog.retrying import ROLE, held_name
 from pykbroker.delivery.index import IndexClosed, Indexed, IndexLost, IndexUnavailable, MemoryIndex
-from pykbroker.delivery.schedule import Released, Row
+from pykbroker.delivery.released import Released, Row
 from pykbroker.delivery.sqlite_index import SqliteIndex
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.plan import Place

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from pykbroker.delivery import sqlite_index
 from pykbroker.delivery.index import Extent, Index, Indexed, IndexLost, IndexUnavailable, MemoryIndex
-from pykbroker.delivery.schedule import LOWEST, Era, Released, Row
+from pykbroker.delivery.released import LOWEST, Era, Released, Row
 from pykbroker.delivery.sqlite_index import FILE, SqliteIndex
 from pykbroker.forwarding.plan import Place
 

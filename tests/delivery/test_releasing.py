@@ -20,7 +20,7 @@ from pykbroker.delivery.destinations import Destinations
 from pykbroker.delivery.held import Held, Kind, batches, suffix
 from pykbroker.delivery.index import MemoryIndex
 from pykbroker.delivery.indexing import Indexing
-from pykbroker.delivery.schedule import Released, Row
+from pykbroker.delivery.released import Released, Row
 from pykbroker.forwarding.copying import Source, sources
 from pykbroker.forwarding.machine import Lane
 from pykbroker.forwarding.plan import Place, Plan

@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pykbroker.delivery.index import Indexed, LaneView, MemoryIndex
-from pykbroker.delivery.schedule import (
-    LOWEST,
-    MAX_ERAS,
-    TOLERATED_MS,
-    Batch,
-    Era,
-    Released,
-    Row,
-    Schedule,
-)
+from pykbroker.delivery.released import LOWEST, Era, Released, Row
+from pykbroker.delivery.schedule import MAX_ERAS, TOLERATED_MS, Batch, Schedule
 from pykbroker.forwarding.plan import Place
 
 T = TypeVar("T")
@@ -121,6 +113,61 @@ def test_a_small_set_back_only_makes_records_wait() -> None:
     assert plan.next_due_ms == 5000
     assert len(plan.released.eras) == 1
     assert take(plan, 5000) == [Row(5000, 0)]
+
+
+def more(plan: Schedule, *rows: Row) -> None:
+    """These are indexed."""
+    index = plan._index
+    assert isinstance(index, LaneView)
+    end = max(row.offset for row in rows) + 1
+    now(index._index.add(LANE, rows, Indexed(end, 0)))
+    plan.indexed(rows, end)
+
+
+def test_a_late_arrival_that_is_not_due_is_not_passed_over_by_one_that_is() -> None:
+    plan = schedule([Row(100, 0), Row(4000, 1), Row(100, 2)], Released(0, (Era(0, Row(5000, 9)),)))
+    assert take(plan, 100) == [Row(100, 0), Row(100, 2)]
+    assert take(plan, 4000) == [Row(4000, 1)]
+
+
+def test_an_era_does_not_end_while_something_of_it_waits() -> None:
+    plan = schedule([Row(90, 1)], Released(3, (Era(0, Row(50, 0)), Era(2, Row(10, 2)))))
+    plan.indexed_end = 3
+    plan.ended(1)
+    assert take(plan, 90) == [Row(90, 1)]
+
+
+def test_what_an_old_era_releases_says_nothing_of_late_arrivals_that_wait() -> None:
+    released = Released(3, (Era(0, Row(100, 0)), Era(2, Row(5000, 2))))
+    plan = schedule([Row(300, 1), Row(1200, 3)], released)
+    assert take(plan, 300) == [Row(300, 1)]
+    assert plan.next_due_ms == 1200
+    assert take(plan, 1200) == [Row(1200, 3)]
+
+
+def test_what_is_not_kept_in_memory_is_looked_up() -> None:
+    plan = schedule([], limit=1)
+    assert take(plan, 0) == []
+    rows = [Row(10, 0), Row(20, 1), Row(30, 2)]
+    for row in rows:
+        more(plan, row)
+    assert take(plan, 99) == rows
+
+
+def test_what_comes_behind_what_is_kept_in_memory_hides_nothing_between() -> None:
+    rows = [Row(10, 0), Row(20, 1), Row(30, 2), Row(40, 3)]
+    plan = schedule(rows, limit=2)
+    assert take(plan, 0) == []
+    more(plan, Row(100, 4))
+    assert take(plan, 50) == rows
+    assert plan.next_due_ms == 100
+
+
+def test_late_arrivals_are_released_in_the_order_of_their_times() -> None:
+    plan = schedule([Row(70, 0), Row(60, 1)], Released(0, (Era(0, Row(80, 9)),)))
+    batch = now(plan.next(75))
+    assert batch is not None
+    assert (batch.late, batch.in_order) == (True, [Row(60, 1), Row(70, 0)])
 
 
 def test_nothing_is_released_before_all_that_may_have_been_is_indexed_again() -> None:
