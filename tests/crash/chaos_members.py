@@ -6,8 +6,8 @@ import json
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import confluent_kafka
 from kafka import KafkaConsumer, TopicPartition
@@ -28,6 +28,8 @@ from tests.crash.chaos_load import (
     now_ms,
     text,
 )
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -164,18 +166,33 @@ class Member(threading.Thread):
 
     def run(self) -> None:
         try:
-            kind = Confluent if self._group == "confluent" else KafkaPython
-            self._producer = a_producer(self._address)
-            while not self._stopping.is_set():
-                client: Client = kind(self._address, self._group, list(self._flow_of))
-                while not self._stopping.is_set():
+            producer = self._patiently(lambda: a_producer(self._address))
+            while producer is not None and not self._stopping.is_set():
+                self._producer = producer
+                client = self._patiently(self._client)
+                while client is not None and not self._stopping.is_set():
                     if not self._work(client):
                         break  # what is not committed is read again, by whoever has the partition then
-                client.close()
-            self._producer.close()
+                if client is not None:
+                    client.close()
+            if producer is not None:
+                producer.close()
         except Exception as error:
             self._ledger.problems.append(f"{self.name}: {error!r}")
             raise
+
+    def _client(self) -> Client:
+        kind = Confluent if self._group == "confluent" else KafkaPython
+        return kind(self._address, self._group, list(self._flow_of))
+
+    def _patiently(self, make: Callable[[], T]) -> T | None:
+        """Try until the broker is there; None: not needed any more."""
+        while not self._stopping.is_set():
+            try:
+                return make()
+            except KafkaError:
+                continue
+        return None
 
     def _work(self, client: Client) -> bool:
         """Process what is there; False: it could not be committed."""
