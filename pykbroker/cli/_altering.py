@@ -208,6 +208,12 @@ async def _send(
 
 def show_changes(rows: Sequence[Row], form: str, *, dry_run: bool) -> None:
     """Print what has changed, or would."""
+    if form == "table":
+        cut = {"before", "after"}
+        rows = [
+            {name: _settings.short(str(v)) if name in cut and v is not None else v for name, v in row.items()}
+            for row in rows
+        ]
     show(rows, form)
     if dry_run and form == "table":
         click.echo("\nnothing was altered: the broker would accept it")

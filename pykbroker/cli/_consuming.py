@@ -220,6 +220,8 @@ async def _process(
             await member.commit({place: (records[-1].offset + 1, "")})
         return len(records)
     for record in records:
+        if member.stale:
+            raise Lost  # others wait for this one to come to a new assignment
         reason = await _exec.run(wanted.command, *place, record)
         name = f"{place[0]}/{place[1]}/{record.offset}"
         if reason is not None:

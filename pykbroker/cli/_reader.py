@@ -27,6 +27,7 @@ class Reader:
     def __init__(self, client: Client, positions: Mapping[Place, int]) -> None:
         self._client = client
         self.positions = dict(positions)
+        self._turn = 0
 
     async def read(self, max_wait_ms: int) -> list[tuple[Place, list[Record]]]:
         """What is there next, after up to ``max_wait_ms``; positions have moved behind it.
@@ -34,6 +35,7 @@ class Reader:
         Where the log begins behind a position, it goes on there and says so.  Raises KafkaError.
         """
         found: list[tuple[Place, list[Record]]] = []
+        self._turn += 1
         asked = await self._by_leader()
         for connection, places in asked.items():
             wait_ms = max_wait_ms if len(asked) == 1 else min(max_wait_ms, 100)
@@ -45,7 +47,9 @@ class Reader:
 
     async def _by_leader(self) -> dict[BrokerConnection, list[Place]]:
         found: dict[BrokerConnection, list[Place]] = {}
-        for place in self.positions:
+        places = list(self.positions)
+        first = self._turn % max(1, len(places))  # an answer has room for some: each comes first in turn
+        for place in places[first:] + places[:first]:
             found.setdefault(await self._client.leader(*place), []).append(place)
         return found
 

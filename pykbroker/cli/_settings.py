@@ -22,6 +22,7 @@ GROUP: Final = 32
 
 _SOURCES: Final = {1: "topic", 2: "broker", 3: "brokers", 4: "start", 5: "default", 8: "group"}
 _DEFAULT: Final = "default"
+LONGEST: Final = 100
 _KAFKA_DEFAULT: Final = 5
 
 
@@ -92,12 +93,20 @@ def rows(settings: Mapping[str, InForce], *, everything: bool) -> list[Row]:
     return [
         {
             "setting": each.name,
-            "value": None if each.value is None else printable(each.value),
+            "value": short(each.value),
             "source": each.told,
         }
         for each in sorted(settings.values(), key=lambda each: each.name)
         if everything or each.worth_showing
     ]
+
+
+def short(value: str | None) -> str | None:
+    """A value in a table, cut where it is long: bindings may have many thousand characters."""
+    if value is None:
+        return None
+    line = printable(value)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def as_json(settings: Mapping[str, InForce], *, everything: bool) -> list[dict[str, object]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -108,12 +108,13 @@ def command(
 
     async def story(client: Client) -> list[Sent]:
         sending = Sending(client, topic, partition, compression, await _partitions(client, topic))
-        if values or tombstone:
-            await sending.send(_given(template, values, tombstone))
-        else:
-            async with aclosing(_from_lines(template, sys.stdin.buffer)) as lines:
-                async for records in lines:
-                    await sending.send(records)
+        with sending.told():
+            if values or tombstone:
+                await sending.send(_given(template, values, tombstone))
+            else:
+                async with aclosing(_from_lines(template, sys.stdin.buffer)) as lines:
+                    async for records in lines:
+                        await sending.send(records)
         return sorted(sending.sent.values(), key=lambda each: each.partition)
 
     sent = ask(bootstrap, story)
@@ -215,6 +216,21 @@ class Sending:
         self._partitions = partitions
         self._turn = time.time_ns()
         self.sent: dict[int, Sent] = {}
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """When the broker refuses something, say how much it has already."""
+        from pykbroker.errors import KafkaError
+
+        try:
+            yield
+        except KafkaError as error:
+            count = sum(each.records for each in self.sent.values())
+            if not count:
+                raise
+            code = error.code.name
+            said = code if error.message in (None, code) else f"{error} ({code})"
+            raise Failed(said, f"Records that were produced before: {count}") from error
 
     async def send(self, records: Sequence[RecordData]) -> None:
         """Send them, those of a partition in order.  Raises KafkaError."""

@@ -20,7 +20,16 @@ TABLES = {"broker": BrokerConfig, "topic": TopicConfig, "group": GroupConfig}
     "--format", "form", type=click.Choice(("table", "json", "markdown")), default="table", show_default=True
 )
 def command(words: tuple[str, ...], of: str | None, form: str) -> None:
-    """List the settings whose name contains all WORDS: default, what is allowed, what it does."""
+    """List the settings whose name contains all WORDS: default, what is allowed, what it does.
+
+    \b
+    What holds on a running broker, and who says so:
+      pykbroker topics describe orders --settings
+      pykbroker groups describe billing --settings
+      pykbroker brokers describe
+
+    `pykbroker topics alter`, `groups alter` and `brokers alter` set them.
+    """
     if form == "markdown":
         if words or of:
             raise click.UsageError("--format markdown is the whole page: give neither WORDS nor --of")

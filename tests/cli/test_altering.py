@@ -15,6 +15,7 @@ from pykbroker.cli._errors import Failed
 from pykbroker.testing import BrokerThread
 from tests.cli.test_client_commands import invoke, run
 
+BINDINGS = "pykbroker.exchange.bindings"
 Rows = list[dict[str, object]]
 
 
@@ -183,6 +184,17 @@ def test_brokers(pykbroker: BrokerThread) -> None:
     assert "cannot be altered while the broker runs" in str(
         refused(pykbroker, "brokers", "alter", "--set", "listeners=x")
     )
+
+
+def test_long_values_are_cut_for_people(pykbroker: BrokerThread) -> None:
+    bindings = json.dumps([{"to": "eu", "key": "k" * number} for number in range(50)])
+    run(pykbroker, "topics", "create", "eu", "-p", "1")
+    run(pykbroker, "topics", "create", "orders", "-p", "1", "--set", "pykbroker.exchange.type=direct")
+    alter = ("topics", "alter", "orders", "--set", f"pykbroker.exchange.bindings={bindings}")
+    assert max(map(len, run(pykbroker, *alter).splitlines())) < 250
+    shown = run(pykbroker, "topics", "describe", "orders", "--settings")
+    assert max(map(len, shown.splitlines())) < 250
+    assert len(str(settings(pykbroker, "topics", "describe", "orders", "--settings")[BINDINGS][0])) > 1000
 
 
 def test_the_commands_that_the_page_shows(orders: BrokerThread) -> None:

@@ -116,6 +116,7 @@ def test_keys_and_tombstones(pykbroker: BrokerThread) -> None:
         (["--json"], '{"value": {"price": 5}}\n', "value: must be text or null"),
         (["--json"], '{"headers": {}, "value": "x"}\n{"headers": [1]}', "line 2: headers"),
         (["-p", "7"], "x\n", "UNKNOWN_TOPIC_OR_PARTITION"),
+        ([], f"{'x' * 600_000}\n{'x' * 2_000_000}\n", "Records that were produced before: 1"),
     ],
 )
 def test_what_is_no_record(pykbroker: BrokerThread, arguments: list[str], lines: str, said: str) -> None:
@@ -172,6 +173,17 @@ def test_a_group_is_shared_with_other_clients(pykbroker: BrokerThread) -> None:
             run(pykbroker, "produce", "orders", "-p", str(1 - theirs.partition), "-v", "ours")
             assert consuming.communicate(timeout=PATIENCE_S)[0] == "ours\n"
             poll_until([other], lambda: len(other.assignment()) == 2)  # the command has left
+
+
+def test_a_busy_member_comes_when_others_join(pykbroker: BrokerThread) -> None:
+    run(pykbroker, "topics", "create", "orders", "-p", "2")
+    for partition in ("0", "1"):
+        typed(pykbroker, "x\n" * 300, "produce", "orders", "-p", partition)
+    command = ("consume", "orders", "-g", "billing", "--follow", "--exec", "sleep 0.1")
+    with started(pykbroker, *command), member(pykbroker.bootstrap, "billing", "orders") as other:
+        poll_until([other], lambda: len(other.assignment()) == 1)
+        rows = json.loads(run(pykbroker, "groups", "describe", "billing", "--format", "json"))
+        assert sum(row["committed"] for row in rows) < 600
 
 
 def test_who_follows_does_so_when_partitions_and_restarts_come(pykbroker: BrokerThread) -> None:
