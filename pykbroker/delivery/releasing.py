@@ -1,7 +1,7 @@
 """The second half of a flow: what is due is moved to where it goes, each record once.
 
 The lane of a held partition indexes what is appended there, and plans moves of what is due.  Which records
-are released is a small value of the lane (:class:`~pykbroker.delivery.schedule.Released`), in the batch of
+are released is a small value of the lane (:class:`~pykbroker.delivery.released.Released`), in the batch of
 the plan that follows from it; the lane's position is how far that reaches.
 """
 

@@ -1,7 +1,7 @@
 """Which records of a held log nobody needs any more: what the process that rewrites it goes by.
 
 A record says when it is due, and which are released is a few numbers
-(:class:`~pykbroker.delivery.schedule.Released`): so that, and the offsets that are still being moved, is all
+(:class:`~pykbroker.delivery.released.Released`): so that, and the offsets that are still being moved, is all
 that has to be handed over.  A list of the offsets that wait would have a million entries; the due-time index
 would have to be right, and to stay as it is meanwhile.  Here it is not asked: what is kept does not depend on
 anything that is derived.
