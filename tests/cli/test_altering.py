@@ -6,12 +6,17 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.shell_completion import ShellComplete
 
+from pykbroker import Component, DeadLetter, RetryContext, RetryPolicy, hookimpl
+from pykbroker.catalog.retrying import retry_settings
 from pykbroker.cli import cli
+from pykbroker.cli._client import ask
 from pykbroker.cli._errors import Failed
+from pykbroker.cli._retries import failing
 from pykbroker.testing import BrokerThread
 from tests.cli.test_client_commands import invoke, run
 
@@ -164,6 +169,43 @@ def test_where_nothing_is_retried(orders: BrokerThread) -> None:
     assert "ask for group billing on orders" in story("orders.billing.retry", "billing")
     assert "dead letters go to it" in story("letters", "billing")
     assert "a dead letter at once" in story("orders", "stern")
+
+
+class Rejecting:
+    def decide(self, ctx: RetryContext) -> DeadLetter:
+        return DeadLetter()
+
+
+@hookimpl
+def pykbroker_register_retry_policies() -> list[Component[RetryPolicy]]:
+    return [Component("rejecting", lambda build: Rejecting())]
+
+
+PLUGIN = SimpleNamespace(pykbroker_register_retry_policies=pykbroker_register_retry_policies)
+
+
+@pytest.mark.pykbroker(plugins=[PLUGIN], settings={"pykbroker.retry.max.attempts": 7})
+def test_what_is_shown_is_what_the_broker_does(pykbroker: BrokerThread) -> None:
+    policy = "pykbroker.retry.policy"
+    for command in (
+        f"topics create orders -p 1 --set {policy}=rejecting",
+        "topics create plain -p 1",
+        "topics create letters -p 1",
+        "topics create exchange -p 1 --set pykbroker.exchange.type=fanout",
+        "topics create orders.billing.retry",
+        f"brokers alter --set {policy}=fixed --set pykbroker.retry.delay.ms=5",
+        "groups alter stern --set pykbroker.retry.max.attempts=0 --set pykbroker.dead.letter.topic=letters",
+        f"groups alter own --set pykbroker.retry.topic={{group}}.{{topic}} --set {policy}=none",
+    ):
+        run(pykbroker, *command.split())
+    topics = ("orders", "plain", "letters", "exchange", "orders.billing.retry", "none.such")
+    pairs = [(topic, group) for topic in topics for group in ("billing", "stern", "own", "o/w n")]
+    shown = ask(pykbroker.bootstrap, lambda client: failing(client, pairs))
+    catalog = pykbroker.broker.services.catalog
+    assert [each.settings for each in shown] == [retry_settings(catalog, *pair) for pair in pairs]
+    said = run(pykbroker, "topics", "describe", "orders", "--settings", "--group", "billing")
+    assert "7 times, when the policy rejecting says, at the latest after 1h" in said
+    assert ["pykbroker.retry.max.attempts", "7", "start"] in map(str.split, said.splitlines())
 
 
 def test_brokers(pykbroker: BrokerThread) -> None:
