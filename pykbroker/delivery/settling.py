@@ -16,6 +16,7 @@ last batch that is on the disk; a power cut would make that the last one.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from pykbroker.delivery.index import Extent
-from pykbroker.delivery.schedule import Released
+from pykbroker.delivery.released import Released
 from pykbroker.delivery.settled import Needed, ranges_of
 from pykbroker.delivery.settled_worker import COMMAND
 from pykbroker.errors import KafkaError
@@ -34,6 +35,7 @@ from pykbroker.records.batch import HEADER_SIZE
 if TYPE_CHECKING:
     from pykbroker.catalog.catalog import Catalog
     from pykbroker.delivery.flow_lane import FlowPartition
+    from pykbroker.delivery.indexing import Indexing
     from pykbroker.forwarding.engine import Engine
     from pykbroker.partitions.manager import Partitions
     from pykbroker.partitions.partition import Partition
@@ -42,16 +44,21 @@ log = logging.getLogger(__name__)
 
 LEAST_BYTES: Final = 1 << 20
 """With less to gain a log is not rewritten, if its segments are not as small as that."""
-FLUSH_S: Final = 5.0
-"""Segments that were closed just now are on the disk after this long, as a rule."""
+MANY: Final = 10_000
+"""Offsets that are being moved of which it takes too long to find the lowest."""
+SOON_S: Final = 5.0
+"""What is on its way to the disk, or is being rewritten, is looked at again after this long."""
 REST_S: Final = 600.0
-"""A log of which little went, or that could not be rewritten, is left alone for so long."""
+LITTLE: Final = 0.75
+"""A log that still has more than this share of its bytes is left alone for so long, or until it has twice as
+many; one that could not be rewritten, too."""
 
 
 class Moment(NamedTuple):
     """What was released of a held log, which offsets were being moved, and the bound of what may go."""
 
     held: Partition
+    indexing: Indexing
     released: Released
     moving: Sequence[Sequence[int]]
     end: int
@@ -61,9 +68,15 @@ class Moment(NamedTuple):
         """The segments that may be rewritten (base offset: bytes); those that go as a whole are not among
         them."""
         held = self.held
-        gone = max(held.log_start_offset, held.deletable_end)
+        gone = max(held.log_start_offset, min(self.indexing.floor, self._lowest_moving))
         segments = held.log.segments()
         return {base: segments[base] for base, behind in pairwise(segments) if gone < behind <= self.end}
+
+    @property
+    def _lowest_moving(self) -> int:
+        if sum(map(len, self.moving)) > MANY:
+            return 0  # not worth the time: what goes as a whole is looked at then, too
+        return min(map(min, self.moving), default=self.end)
 
     @property
     def below(self) -> int:
@@ -80,10 +93,10 @@ def moment(flow: FlowPartition, engine: Engine) -> Moment | None:
         return None
     lane = engine.lane(place)
     plans = () if lane is None else lane.plans.values()
-    moving = [move.offsets for plan in plans for move in plan.moves if move.source is None]
+    moving = [move.offsets for plan in plans for move in plan.moves if move.source is None and move.offsets]
     # What is not on the disk yet must not be all that says where to go on.
     end = min(flow.last_batch(engine), held.log.recovery_point - 1, held.high_watermark)
-    return Moment(held, work.durable, moving, end)
+    return Moment(held, work.indexing, work.durable, moving, end)
 
 
 def is_due(closed: int, extent: Extent, segment_bytes: int) -> bool:
@@ -102,8 +115,11 @@ class Settling:
         self._catalog = catalog
         self._partitions = partitions
         self._due: dict[Partition, Moment] = {}
-        self._rests: dict[Partition, float] = {}
+        self._at_work: Partition | None = None
+        self._rests: dict[Partition, tuple[float, float]] = {}
+        """Logs that are left alone until a time, or until they have so many bytes."""
         self._something = trio.Event()
+        self._turn = trio.Lock()
         self.runs = 0
         """How often a log was rewritten."""
 
@@ -112,19 +128,20 @@ class Settling:
         of plans was flushed since.  Answers when to ask again (trio's clock), where that is known."""
         if not self._catalog.broker_config.log_cleaner_enable:
             return None
-        held = moment.held
-        closed, active = sum(moment.closed.values()), max(held.log.segments())
-        if held.log.recovery_point <= active < held.log_end_offset:
-            held.request_flush()
-            return trio.current_time() + FLUSH_S
-        if not is_due(closed, extent, held.config.segment_bytes):
+        held, now = moment.held, trio.current_time()
+        closed = sum(moment.closed.values())
+        due = is_due(closed, extent, held.config.segment_bytes)
+        if held.log.recovery_point <= max(held.log.segments()) < held.log_end_offset:
+            held.request_flush()  # there are closed segments that may not be on the disk
+        elif not due:
             return None
-        again = self._rests.get(held, 0.0)
-        if again > trio.current_time():
-            return again
-        self._due[held] = moment
-        self._something.set()
-        return None
+        if due and held is not self._at_work:
+            until, size = self._rests.get(held, (0.0, 0))
+            if now < until and closed < size:
+                return until
+            self._due[held] = moment
+            self._something.set()
+        return now + SOON_S
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -134,13 +151,18 @@ class Settling:
             await self.rewrite_due()
 
     async def rewrite_due(self) -> None:
-        """Rewrite what is due now."""
-        while self._due:
-            held = next(iter(self._due))
-            await self._rewrite(self._due.pop(held))
+        """Rewrite what is due now; that is done when this returns, whoever has begun it."""
+        async with self._turn:
+            while self._due:
+                held = next(iter(self._due))
+                self._at_work = held
+                try:
+                    await self._rewrite(self._due.pop(held))
+                finally:
+                    self._at_work = None
 
     async def _rewrite(self, moment: Moment) -> None:
-        held, closed = moment.held, moment.closed
+        held, closed, below = moment.held, moment.closed, moment.below
         if held.closed or not closed:
             return
         moving = await trio.to_thread.run_sync(ranges_of, moment.moving)
@@ -148,15 +170,15 @@ class Settling:
         job = SettlingJob(
             directory=str(held.log.directory),
             segments=list(closed),
-            next_base=moment.below,
+            next_base=below,
             segment_bytes=config.segment_bytes,
             index_interval_bytes=config.index_interval_bytes,
             last_offsets=last_offsets(held.log.producers),
             needed=Needed(moment.released, moving).encode(),
         )
-        before = sum(closed.values())
-        rests = {partition: until for partition, until in self._rests.items() if not partition.closed}
-        self._rests = rests
+        self._rests.pop(held, None)
+        self._rests = {each: rest for each, rest in self._rests.items() if not each.closed}
+        until, before = trio.current_time() + REST_S, sum(closed.values())
         try:
             await self._partitions.upkeep.cleaner.rewrite(held, COMMAND, job.encode())
         except (OSError, KafkaError, CompactionError) as error:
@@ -164,8 +186,9 @@ class Settling:
                 log.info("a held log is not rewritten, it has changed: partition=%s", held.label)
             else:
                 log.error("what is released stays on the disk: partition=%s: %s", held.label, error)
-                rests[held] = trio.current_time() + REST_S
+                self._rests[held] = until, math.inf
             return
         self.runs += 1
-        if sum(moment.closed.values()) > 0.75 * before:
-            rests[held] = trio.current_time() + REST_S
+        after = sum(moment.closed.values())
+        if after > LITTLE * before:
+            self._rests[held] = until, 2 * after

@@ -15,7 +15,7 @@ import trio
 
 from pykbroker.catalog.ingress import FORWARD_TOPIC
 from pykbroker.delivery.index import Index, IndexClosed, IndexLost, IndexUnavailable
-from pykbroker.delivery.settling import Moment, Settling, moment
+from pykbroker.delivery.settling import SOON_S, Moment, Settling, moment
 from pykbroker.log.errors import StorageError
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ class Tidying:
             self._later[flow] = trio.current_time() + again
         elif indexing.extent is not None:
             at = self.settling.consider(then, indexing.extent)
+            now = moment(flow, self._engine)
+            if at is None and now is not None and now.below > then.below:
+                at = trio.current_time() + SOON_S  # more is on the disk by now
             if at is not None:
                 self._later[flow] = at
 

@@ -15,7 +15,7 @@ from pykbroker.delivery import held as form
 from pykbroker.delivery import indexing, settling
 from pykbroker.delivery.held import Held, Kind
 from pykbroker.delivery.index import Extent, MemoryIndex
-from pykbroker.delivery.schedule import Era, Released, Row
+from pykbroker.delivery.released import Era, Released, Row
 from pykbroker.delivery.settled import Needed, ranges_of
 from pykbroker.delivery.settled_worker import COMMAND
 from pykbroker.delivery.settling import is_due
@@ -133,15 +133,10 @@ def runs(life: Life) -> int:
 async def tidy(life: Life) -> None:
     """All of it, from what is released to the segments put in place."""
     await settled()
-    for name in ("later",):
-        life.held(name).log.flush()
+    life.held("later").log.flush()
     with trio.fail_after(20):
         await life.flows.tidy()
-        due = life.flows._tidying.settling
-        await due.rewrite_due()
-        while life.partitions.upkeep.cleaner._one.locked():  # noqa: ASYNC110  # begun by its own task
-            await trio.sleep(0.002)
-        await settled()
+        await life.flows._tidying.settling.rewrite_due()
     await life.partitions.upkeep.apply_retention()
 
 
