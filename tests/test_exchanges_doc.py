@@ -29,7 +29,7 @@ def run(command: str, bootstrap: str) -> str:
 
 def values(bootstrap: str, topic: str) -> list[bytes]:
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
     )
     found = [next(consumer).value]
     consumer.close()

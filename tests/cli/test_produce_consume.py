@@ -26,7 +26,7 @@ from pykbroker.testing import BrokerThread
 from tests.cli.test_client_commands import invoke, run
 from tests.clients.members import member, poll_until
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 def typed(broker: BrokerThread, lines: str | bytes, *arguments: str) -> Result:
