@@ -173,3 +173,25 @@ def test_letters_that_an_exchange_routes(pykbroker: BrokerThread, shell: Shell) 
         "of-bills": 4,
         "of-mails": 2,
     }
+
+
+def test_a_replay_that_cannot_begin(
+    pykbroker: BrokerThread, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(pykbroker, shell, 3)
+
+    async def refuse(*_: object) -> None:
+        raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "no room on the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalPlaces, "replays", refuse)
+        order(pykbroker, '{"replay": [[0, 9000]]}')
+        line = f"3 letters have yet to leave {DLQ}/0: no room on the disk; it is tried again by itself"
+        wait(lambda: line in shell("dlq", "list"))
+        assert topic_row(shell)["returning"] == 3
+        assert topic_row(shell)["returning_ordered"] == [
+            {"partition": 0, "letters": 3, "why": "no room on the disk"}
+        ]
+    pykbroker.advance(2)
+    wait(lambda: rows(shell.json("topics", "describe", "orders"))[0]["end"] == 6)
+    assert topic_row(shell)["returning"] == 0
