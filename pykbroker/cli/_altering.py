@@ -38,6 +38,11 @@ class Edit:
     unsets: Sequence[str]
 
     @property
+    def begins_retries(self) -> bool:
+        """Whether it sets a retry policy: whoever does so asks next what to subscribe to."""
+        return self.sets.get("pykbroker.retry.policy", "none") != "none"
+
+    @property
     def names(self) -> list[str]:
         """The settings it is about, in the order given."""
         return [*self.sets, *self.unsets]

@@ -56,6 +56,8 @@ def alter(
         return await plan.rows(client, dry_run=dry_run)
 
     _altering.show_changes(ask(bootstrap, story), form, dry_run=dry_run)
+    if form == "table" and wanted.begins_retries:
+        click.echo(f"\nwhere what fails comes back: pykbroker groups describe {groups[0]} --settings")
 
 
 def describe_options(command: Command) -> Command:

@@ -233,6 +233,9 @@ def alter(
         return [*await plan.rows(client, dry_run=dry_run), *rows]
 
     _altering.show_changes(ask(bootstrap, story), form, dry_run=dry_run)
+    if form == "table" and wanted.begins_retries:
+        ask_ = f"pykbroker topics describe {topics[0]} --settings --group GROUP"
+        click.echo(f"\nwhere what fails comes back: {ask_}")
 
 
 async def _growth(client: Client, topics: Sequence[str], partitions: int) -> list[Row]:
