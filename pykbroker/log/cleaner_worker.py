@@ -44,10 +44,21 @@ def serve(work: Callable[[bytes], Outcome]) -> int:
     try:
         outcome = work(line)
     except OSError as e:
-        sys.stdout.write(json.dumps({"error": str(e)}))
-        return 1
-    sys.stdout.buffer.write(outcome.encode())
-    return 0
+        return _answer(json.dumps({"error": str(e)}).encode(), 1)
+    except ValueError:
+        if line.endswith(b"\n"):
+            raise
+        return _ORPHANED  # the broker was killed before it had written all of the job
+    return _answer(outcome.encode(), 0)
+
+
+def _answer(text: bytes, status: int) -> int:
+    try:
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(_ORPHANED)  # an ordinary exit would try to write it once more
+    return status
 
 
 def _end_with_the_broker() -> None:
