@@ -225,7 +225,8 @@ async def _process(
         reason = await _exec.run(wanted.command, *place, record)
         name = f"{place[0]}/{place[1]}/{record.offset}"
         if reason is not None:
-            await _check_retried(client, wanted, place[0], f"{name} failed: {reason}")
+            retry_topic = await _retried_in(client, wanted, place[0], f"{name} failed: {reason}")
+            member.subscribe(retry_topic)  # no news, unless there was no policy when this began
             click.echo(f"{name} failed: {printable(reason)}", err=True)
         note = "" if reason is None else _exec.nack(record.offset, reason)
         await member.commit({place: (record.offset + 1, note)})
@@ -241,15 +242,17 @@ async def _retry_topics(client: Client, wanted: Wanted) -> list[str]:
     return [each.settings.retry_topic for each in found if each.retries]
 
 
-async def _check_retried(client: Client, wanted: Wanted, topic: str, what: str) -> None:
-    """Raise :class:`Failed` where a nack would do nothing: the record would be lost to the group."""
+async def _retried_in(client: Client, wanted: Wanted, topic: str, what: str) -> str:
+    """Where a failure comes back.  Raises :class:`Failed` where a nack would do nothing: the record would
+    be lost to the group."""
     assert wanted.group is not None
     role = (await _dead_letters.roles(client)).get(topic)
     if role is not None and role.kind == "retry" and role.group == wanted.group:
-        return
+        return topic
     (found,) = await _retries.failing(client, [(topic, wanted.group)])
     if not found.retries:
         raise Failed(
             f"{what}; it is not committed, for {wanted.group} has no retries on {topic}",
             f"`pykbroker groups alter {wanted.group} --set pykbroker.retry.policy=linear` gives it some",
         )
+    return found.settings.retry_topic

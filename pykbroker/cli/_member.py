@@ -60,6 +60,12 @@ class Member:
         self.stale = True
         """Whether it has to join (again) before it reads on."""
 
+    def subscribe(self, topic: str) -> None:
+        """Read this topic, too, from the next assignment on."""
+        if topic not in self._topics:
+            self._topics = sorted([*self._topics, topic])
+            self.stale = True
+
     async def join(self) -> dict[Place, int]:
         """Join, and wait for the assignment: the partitions, with the offset that is committed or -1.
 

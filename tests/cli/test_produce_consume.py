@@ -238,6 +238,16 @@ def test_without_a_policy_a_failure_is_the_end(pykbroker: BrokerThread) -> None:
         assert reader.committed(TopicPartition("orders", 0)) == 1
 
 
+def test_a_policy_that_comes_later_is_followed(pykbroker: BrokerThread) -> None:
+    run(pykbroker, "topics", "create", "orders", "-p", "1")
+    command = ("consume", "orders", "-g", "billing", "--follow", "-n", "2", "--exec", "false")
+    with started(pykbroker, *command) as consuming:
+        eventually(lambda: "Stable" in run(pykbroker, "groups", "list"))
+        run(pykbroker, "groups", "alter", "billing", "--set", "pykbroker.retry.policy=immediate")
+        run(pykbroker, "produce", "orders", "-v", "x")
+        assert consuming.wait(PATIENCE_S) == 0  # it has read the retry topic too
+
+
 def test_an_interrupted_command_has_not_failed(pykbroker: BrokerThread, tmp_path: Path) -> None:
     run(pykbroker, "topics", "create", "orders", "-p", "1", "--set", "pykbroker.retry.policy=immediate")
     run(pykbroker, "produce", "orders", "-v", "x")
