@@ -38,6 +38,12 @@ def test_what_other_programs_take_does_not_count(monkeypatch: pytest.MonkeyPatch
     assert call("it", lambda ctx: 5, None) == 5
 
 
+def test_a_wait_that_does_not_come_again_does_not_count() -> None:
+    waits = [1.5 * SLOW_S]
+    assert call("it", lambda ctx: time.sleep(waits.pop() if waits else 0), None) is None
+    assert waits == []
+
+
 def test_no_collection_of_garbage_meanwhile() -> None:
     assert not call("it", lambda ctx: gc.isenabled(), None)
     with pytest.raises(KitFailure, match="it raised"):

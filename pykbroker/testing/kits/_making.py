@@ -99,15 +99,17 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.worked = 0.0
+        """Seconds on the processor."""
 
     def __enter__(self) -> None:
         self._collects = gc.isenabled()
         gc.disable()
-        self._waits, self._worked, self._begun = _waits(), time.thread_time(), time.perf_counter()
+        self._waits, self._processor, self._begun = _waits(), time.thread_time(), time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        passed, worked = time.perf_counter() - self._begun, time.thread_time() - self._worked
-        self.seconds = worked if _waits() == self._waits else passed
+        passed, self.worked = time.perf_counter() - self._begun, time.thread_time() - self._processor
+        self.seconds = self.worked if _waits() == self._waits else passed
         if self._collects:
             gc.enable()
 
@@ -127,14 +129,17 @@ def call(
     expected: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> R:
     """``fn(ctx)``, which must neither raise (but ``expected``) nor be slow nor be async."""
-    stopwatch = Stopwatch()
-    try:
-        with stopwatch:
-            answer = fn(ctx)
-    except expected:
-        raise
-    except Exception as error:
-        raise KitFailure(f"{what} raised {error!r}, given {ctx!r:.500}") from error
+    for _ in range(2):
+        stopwatch = Stopwatch()
+        try:
+            with stopwatch:
+                answer = fn(ctx)
+        except expected:
+            raise
+        except Exception as error:
+            raise KitFailure(f"{what} raised {error!r}, given {ctx!r:.500}") from error
+        if stopwatch.seconds <= SLOW_S or stopwatch.worked > SLOW_S:
+            break  # else it waited: for another thread of this process perhaps, but not twice
     took = stopwatch.seconds
     if took > SLOW_S:
         raise KitFailure(f"{what} took {took:.3f} s: everything else in a broker waits meanwhile")
