@@ -26,6 +26,7 @@ from pykbroker.delivery.deciding import Ask, Fate, Outcome, decide
 from pykbroker.delivery.index import Indexed, LaneView, MemoryIndex
 from pykbroker.delivery.released import Released, Row
 from pykbroker.delivery.schedule import Batch, Schedule
+from pykbroker.delivery.settled import Needed, ranges_of
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.forwarding.copying import Building, Source, sources
 from pykbroker.forwarding.executing import Executor
@@ -38,6 +39,7 @@ from pykbroker.records.batch import read_header
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.compression import Codec
 from pykbroker.records.decode import payload_of
+from pykbroker.records.varint import append_varint
 
 COMMITS, HELD, DELAYED, LETTERS = (Place(bytes([each]) * 16, 0) for each in b"chdl")
 LANES = {COMMITS: 7, HELD: 8}
@@ -140,6 +142,8 @@ class Machinery:
         self.commits: list[Commit] = []
         self.plans = MemoryLog()
         self.index = MemoryIndex()
+        self.cleaned: set[int] = set()
+        """Offsets of the held log that were given up."""
         self.start()
         for lane, producer_id in LANES.items():
             self.ask(
@@ -282,7 +286,7 @@ class Machinery:
         if not records:
             return
         rows = []
-        for record in records:
+        for record in (each for each in records if each.offset not in self.cleaned):
             decision = held.decision(record)
             row = Row(decision.due_ms, record.offset)
             if decision.kind is not held.Kind.NOTHING and not self.schedule.released.covers(row):
@@ -309,6 +313,7 @@ class Machinery:
             return None
         by_target: dict[Place, list[int]] = defaultdict(list)
         for row in batch.in_order:
+            assert row.offset not in self.cleaned
             decision = held.decision(self.logs.records[HELD][row.offset])
             assert (decision.due_ms, decision.kind == held.Kind.NAMED) == (row.due_ms, bool(decision.name))
             by_target[LETTERS if decision.name else self.face].append(row.offset)
@@ -325,6 +330,24 @@ class Machinery:
         if self.schedule.is_complete:
             floor = trio.run(self.index.extent, HELD, 0).floor
             self.schedule.ended(self.schedule.indexed_end if floor is None else floor)
+
+    def clean(self) -> None:
+        """What is settled goes from the held log, but for the last record, which says where to go on."""
+        lane = self.lane(HELD)
+        if RELEASED not in lane.extras:
+            return
+        moving = [move.offsets for plan in lane.plans.values() for move in plan.moves]
+        settled = Needed(Released.decode(lane.extras[RELEASED]), ranges_of(moving)).settled()
+        for record in self.logs.records[HELD][:-1]:
+            building = Building(Codec.NONE)
+            count = bytearray()
+            append_varint(count, record.header_count)
+            building.add(record.timestamp, b"".join((record.body, count, record.tail)))
+            batch = building.finish(
+                producer_id=-1, epoch=-1, base_sequence=-1, append_time_ms=None, level=None
+            )
+            header = read_header(batch)._replace(base_offset=record.offset)
+            self.cleaned.update(settled(header, bytes(payload_of(batch))))
 
     # -- plans
 
@@ -390,6 +413,7 @@ class Machinery:
 
     def _records(self, place: Place, offsets: Iterable[int]) -> Mapping[int, Source]:
         there = self.logs.records.get(place, [])
+        assert place != HELD or self.cleaned.isdisjoint(offsets)
         return {offset: there[offset] for offset in offsets if offset < len(there)}
 
     def _suffix(self, move: Move, index: int, record: Source) -> bytes:

@@ -295,6 +295,10 @@ class Deliveries(RuleBasedStateMachine):
     def purge(self) -> None:
         self.machinery.purge()
 
+    @rule()
+    def clean(self) -> None:
+        self.machinery.clean()
+
     # -- the world
 
     @rule(ms=st.sampled_from([1, 60, 600, 6_000, HOUR_MS]))

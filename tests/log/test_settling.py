@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykbroker.log.compaction import Outcome
+from pykbroker.log.files import FaultyFiles
 from pykbroker.log.retaining import Settled
 from pykbroker.log.settling import SettlingJob, settle
 from pykbroker.records.batch import BatchError, BatchHeader
@@ -120,6 +121,30 @@ def test_what_must_be_known_of_a_producer_stays(tmp_path: Path) -> None:
     assert [(h.base_offset, h.producer_id, h.last_sequence, h.record_count) for h in directory.headers()] == [
         (3, 5, 4, 0), (6, -1, -1, 2),
     ]  # fmt: skip
+
+
+def test_any_failing_operation_leaves_the_directory_as_it_was(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.segment(batch(0, 4), batch(0, 4))
+    directory.segment(batch(0, 4))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    job = SettlingJob(
+        directory=str(tmp_path),
+        segments=[0, 8],
+        next_base=12,
+        segment_bytes=1 << 20,
+        index_interval_bytes=200,
+    )
+    for fail_at in range(1, 99):
+        files = FaultyFiles(fail_at)
+        try:
+            settle(job, settled(range(7)), files)
+        except OSError:
+            assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        else:
+            break
+    assert not files.failed
+    assert 8 < fail_at < 98
 
 
 some_segments = st.lists(
