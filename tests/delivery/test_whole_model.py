@@ -211,7 +211,9 @@ class Whole:
             case "fail", str(group), bool(returned), int(partition), int(number), bool(crossed), reason:
                 await self.fail(group, returned, partition, number, crossed, cast("str | None", reason))
             case "commit", str(group), bool(returned), int(partition), float(share), list(ranges), reason:
-                where = (retry_topic(group) if returned else ORIGIN, partition)
+                # Now and then that of the other group: what is nacked there means nothing.
+                face = retry_topic(group if ranges[0][0] % 5 else GROUPS[0])
+                where = (face if returned else ORIGIN, partition)
                 offset = round(share * len(self.model.logs[where]))
                 nacked = [
                     first % offset + each for first, more in ranges for each in range(more + 1) if offset
