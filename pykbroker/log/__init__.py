@@ -19,7 +19,8 @@
 ``epochs``           leader epochs and their start offsets
 ``compaction``       of each key the last record: what to rewrite, and the outcome (files in, files out)
 ``retaining``        which records of a batch compaction keeps
-``rewriting``        segments read and written by compaction
+``settling``         records that the broker is done with: what to rewrite of its own logs
+``rewriting``        segments read and written by compaction and settling
 ``cleaner_worker``   compaction in a process of its own
 ``replacing``        a swap of segments for compacted ones that a crash cannot leave half done
 ``checkpoints``      the small files of a data directory
