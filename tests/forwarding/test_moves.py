@@ -55,3 +55,12 @@ def test_of_plans_that_are_made_one_nothing_counts_as_settled() -> None:
     log.apply(log.machine.merge(HERE, waiting, 1))
     (plan,) = lane.plans.values()
     assert (plan.first_offset, plan.next_offset, lane.settled) == (0, 9, 0)
+
+
+def test_moves_to_one_target_are_open_in_the_order_of_their_sequences() -> None:
+    log = Log()
+    log.plan(3, 0)
+    log.plan(5, 4)
+    log.plan(7, 6, done=(0,))  # takes the slot of the first
+    moves = [each for _, each in log.machine.lanes[HERE].open_moves()]
+    assert [(each.base_sequence, each.offsets) for each in moves] == [(1, (4,)), (2, (6,))]
