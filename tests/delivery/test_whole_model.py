@@ -131,7 +131,7 @@ def small() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=scaled(12, 600))
+@settings(max_examples=scaled(20, 600))
 @given(
     st.booleans(),
     st.sampled_from([False, False, True]),
