@@ -223,12 +223,17 @@ class World(View):
         members = len(group)
         group.stop()
         topics = [name for flow in group.flows for name in (flow.topic, flow.retry)]
+        stood: dict[TopicPartition, Rewind] = {}
         for place, end in self._ends(topics).items():
             log = Log(place.topic, self._archive.topic_id(place.topic), place.partition)
             before = self._committed(group.name, place)
             if before and end:
-                self._story.rewinds.append(Rewind(group.name, log, 0, before))
-        self._admin(lambda admin: admin.delete_groups([group.name]))
+                stood[place] = Rewind(group.name, log, 0, before)
+        self._admin(lambda admin: admin.delete_groups([group.name]), KafkaError)
+        # It is refused while the session of a member is not over that a kill has cut off.
+        for place, rewind in stood.items():
+            if not self._committed(group.name, place):
+                self._story.rewinds.append(rewind)
         self._join(group, members)
 
     def _join(self, group: Group, members: int) -> None:
