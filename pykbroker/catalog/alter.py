@@ -14,6 +14,7 @@ from enum import IntEnum
 from pykbroker.catalog import exchanges
 from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.changes import Change, ObjectTooLarge, SetSettings, SetTopicConfig, encode
+from pykbroker.catalog.draft import Draft
 from pykbroker.catalog.exchanges import BindingStep
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC, Image
 from pykbroker.catalog.loops import altered_by, check_has_failures, check_loops, check_retried
@@ -74,7 +75,8 @@ async def alter(
     validate_only: bool = False,
     policies: Policies | None = None,
 ) -> list[KafkaError | None]:
-    """Alter each resource; the answer has None, or why not.  Resources fail one by one.
+    """Alter each resource; the answer has None, or why not.  Resources fail one by one, each is decided on
+    what the ones before it lead to.
 
     ``policies`` must agree to what would change.
     """
@@ -84,15 +86,19 @@ async def alter(
     def decide(image: Image) -> list[Change]:
         results.clear()
         changes: list[Change] = []
+        draft = Draft(image)
         for alteration in wanted:
+            before = draft.view()
             try:
                 if keys.count((alteration.resource_type, alteration.name)) > 1:
                     raise _refused("Each resource must appear at most once.")
-                decided = _decide(catalog, image, alteration)
+                decided = _decide(catalog, before, alteration)
                 for change in decided:
                     if policies is not None:
-                        policies.check_alteration(image, change)
+                        policies.check_alteration(before, change)
                     encode(change)
+                for change in decided:
+                    draft.apply(change)
                 changes += decided
                 results.append(None)
             except KafkaError as error:
@@ -134,7 +140,7 @@ def _topic(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         raise KafkaError(
             ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{alteration.name}' does not exist."
         )
-    broker = catalog.broker_config
+    broker = catalog.broker_config_of(image)
     table = {**settings_of(TopicConfig), **(broker.extensions or NOTHING).topic}
     defaults = TopicConfig.from_overrides(broker, {})
     if any(step.name == ROLE for step in alteration.steps):
@@ -190,11 +196,13 @@ def _group(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chang
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     if values == now.values:
         return []
-    _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
+    if values.get(DEAD_LETTER_TOPIC) != now.values.get(DEAD_LETTER_TOPIC):
+        _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
     changes: list[Change] = [
         SetSettings(resource_type=GROUP, name=alteration.name, version=now.version, values=values)
     ]
-    check_loops(image, catalog.broker_config, changes, altered_by(changes, now.values, values))
+    broker = catalog.broker_config_of(image)
+    check_loops(image, broker, changes, altered_by(changes, now.values, values))
     return changes
 
 
@@ -202,7 +210,7 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
     own = str(catalog.broker_config.node_id)
     check_broker_name(alteration.name, own)
     now = image.settings_of(BROKER, alteration.name)
-    current = catalog.broker_config
+    current = catalog.broker_config_of(image)
     added = current.extensions or NOTHING
     table = {**settings_of(BrokerConfig), **added.broker}
     values = _stepped(now.values, alteration, table, current)
@@ -221,7 +229,8 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
         raise _refused(str(error)) from None
     if values == now.values:
         return []
-    _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
+    if values.get(DEAD_LETTER_TOPIC) != now.values.get(DEAD_LETTER_TOPIC):
+        _check_target(catalog, image, values.get(DEAD_LETTER_TOPIC, ""))
     changes: list[Change] = [
         SetSettings(resource_type=BROKER, name=alteration.name, version=now.version, values=values)
     ]
@@ -232,8 +241,9 @@ def _broker(catalog: Catalog, image: Image, alteration: Alteration) -> list[Chan
 def _check_target(catalog: Catalog, image: Image, template: str) -> None:
     """A group's or the broker's dead-letter topic, as far as it can be told now which one that is."""
     if template.strip() and "{" not in template:
-        check_target(image, catalog.broker_config, template.strip(), "", DEAD_LETTER_TOPIC)
-        check_retried(RetryRules(image, catalog.broker_config), template.strip(), "")
+        broker = catalog.broker_config_of(image)
+        check_target(image, broker, template.strip(), "", DEAD_LETTER_TOPIC, shall_be=True)
+        check_retried(RetryRules(image, broker), template.strip(), "")
 
 
 def check_broker_name(name: str, own: str) -> None:

@@ -49,6 +49,13 @@ class Catalog(abc.ABC):
         """This broker's settings with what was altered at run time."""
         return self._effective
 
+    def broker_config_of(self, image: Image) -> BrokerConfig:
+        """The same as ``image`` has them, which may be one that is not announced yet."""
+        altered = ("", str(self._config.node_id))
+        if all(image.settings_of(BROKER, each) == self._image.settings_of(BROKER, each) for each in altered):
+            return self._effective
+        return self._with_altered(image)
+
     def topic_config(self, topic: Topic) -> TopicConfig:
         """A topic's effective settings."""
         own = inherited(self._image, self.retrying.by_role, topic)

@@ -132,17 +132,17 @@ def altered_by(
 
 
 def check_retried(rules: RetryRules, target: str, origin: str) -> None:
-    """Raise INVALID_CONFIG where ``target``, that shall get dead letters, has failures of its own: they
-    would not be retried any more."""
+    """Raise INVALID_CONFIG where ``target``, that shall get dead letters, has a policy of its own: its
+    failures would not be retried any more.  A default or a group's policy is not meant for that topic alone,
+    and simply does not hold there."""
     topic = rules.image.topics.get(target)
-    if topic is None or target == origin or role_of(topic) is not None or rules.is_dead_letter_target(target):
+    if topic is None or target == origin or not rules.eligible(target):
         return
-    exchange = rules.image.exchange(target)
-    if (exchange is None or exchange.kind is None) and target in rules.ways_of_dead_letters:
+    if topic.overrides.get(POLICY, NO_POLICY).strip() != NO_POLICY:
         raise KafkaError(
             ErrorCode.INVALID_CONFIG,
             f"{DEAD_LETTER_TOPIC}: dead letters cannot go to {target}, whose own failures are retried and "
-            f"would not be any more: {POLICY} is set there, or groups have retry topics for it",
+            f"would not be any more: {POLICY} is set there",
         )
 
 

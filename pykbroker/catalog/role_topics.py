@@ -157,9 +157,15 @@ def partitions_for(image: Image, role: Role) -> int:
     return max((len(topic.partitions) for topic in found if topic is not None), default=1)
 
 
-def check_target(image: Image, broker: BrokerConfig, name: str, origin: str, setting: str) -> None:
+def check_target(
+    image: Image, broker: BrokerConfig, name: str, origin: str, setting: str, *, shall_be: bool = False
+) -> None:
     """Raise INVALID_CONFIG unless dead letters of ``origin`` may go to the topic ``name``, as far as it
-    is there."""
+    is there.
+
+    ``shall_be``: no setting says yet that they go there.  Once one does, no policy holds in an ordinary
+    topic, and they come to rest there.
+    """
     topic = image.topics.get(name)
     role = None if topic is None else role_of(topic)
     if name == origin:
@@ -170,6 +176,8 @@ def check_target(image: Image, broker: BrokerConfig, name: str, origin: str, set
         why = f"{name}, which is a retry topic: its dead letters would be retried"
     elif topic is not None and TopicConfig.from_overrides(broker, topic.overrides).compacted:
         why = f"{name}, which is compacted: letters of one key would replace each other"
+    elif shall_be and topic is not None and not topic.overrides.get(EXCHANGE_TYPE, "").strip():
+        return
     elif way := way_back(RetryRules(image, broker), origin, name):
         why = f"{name}, an exchange that leads to {way[-1]}: they would fail again, for ever"
     else:
@@ -194,7 +202,7 @@ def check_dead_letters(
     own = not after.get(EXCHANGE_TYPE, "").strip()  # an exchange has no groups whose failures come back
     if own and template and "{group}" not in template and template != was.get(DEAD_LETTER_TOPIC):
         target = templates.filled(template, name, "")
-        check_target(rules.image, broker, target, name, DEAD_LETTER_TOPIC)
+        check_target(rules.image, broker, target, name, DEAD_LETTER_TOPIC, shall_be=True)
         check_retried(rules, target, name)
     newly = before is None or not TopicConfig.from_overrides(broker, was).compacted
     if newly and TopicConfig.from_overrides(broker, after).compacted and rules.is_dead_letter_target(name):

@@ -11,7 +11,7 @@ import pytest
 from pykbroker.catalog.alter import Alteration, Step, alter
 from pykbroker.catalog.exchange_types import ExchangeTypes
 from pykbroker.catalog.image import BROKER, GROUP, TOPIC
-from pykbroker.catalog.loops import way_back
+from pykbroker.catalog.loops import loops, way_back
 from pykbroker.catalog.memory import MemoryCatalog
 from pykbroker.catalog.topics import NewTopic, TopicAdmin
 from pykbroker.config import BrokerConfig
@@ -156,6 +156,54 @@ async def test_what_fails_itself_is_no_place_for_dead_letters(world: World) -> N
         await world.create("dead")
         await world.set(TOPIC, "orders", {DEAD: "dead"})
         await world.set(TOPIC, "dead", {POLICY: "fixed"})
+
+
+async def test_a_default_policy_or_a_groups_does_not_hold_where_dead_letters_lie(world: World) -> None:
+    """They are not meant for that topic alone: whoever names it is not refused, whatever came first."""
+    await world.set(BROKER, "", {POLICY: "fixed"})
+    await world.create("failed")
+    await world.topics.ensure("failed", "alerts")
+    for kind, name in ((TOPIC, "orders"), (GROUP, "shipping"), (BROKER, "")):
+        await world.set(kind, name, {DEAD: "failed"})
+    assert world.catalog.retrying.settings("failed", "alerts").policy == "none"
+    assert world.catalog.retrying.settings("bills", "alerts").policy == "fixed"
+
+
+async def test_a_target_whose_own_dead_letters_would_have_come_back(world: World) -> None:
+    await world.exchange("back", "orders")
+    await world.set(GROUP, "alerts", {POLICY: "fixed", DEAD: "back"})
+    await world.create("failed")
+    await world.topics.ensure("failed", "alerts")
+    await world.set(TOPIC, "orders", {DEAD: "failed"})
+    assert not loops(world.catalog.retrying)
+
+
+async def test_resources_of_one_request_are_decided_one_after_the_other(world: World) -> None:
+    """Two that are harmless alone close a circle together."""
+    await world.exchange("e3")
+    await world.create("mails", {POLICY: "fixed"})
+    binding = Alteration(resource_type=TOPIC, name="e3", steps=[Step(BINDINGS, 0, bound("mails", "orders"))])
+    for kind, name in ((TOPIC, "mails"), (BROKER, "")):
+        dead_letters = Alteration(resource_type=kind, name=name, steps=[Step(DEAD, 0, "e3")])
+        for wanted in ([dead_letters, binding], [binding, dead_letters]):
+            first, second = await alter(world.catalog, wanted, validate_only=True)
+            assert first is None
+            assert second is not None
+            assert second.code is ErrorCode.INVALID_CONFIG
+    first, second = await alter(world.catalog, [dead_letters, binding])
+    assert (first, second and second.code) == (None, ErrorCode.INVALID_CONFIG)
+    assert not loops(world.catalog.retrying)
+
+
+async def test_settings_that_do_not_change_are_not_looked_at_again(world: World) -> None:
+    """Whoever lists all that a topic or a group has, to alter one of them, is not refused."""
+    await world.exchange("e3")
+    await world.set(GROUP, "audit", {POLICY: "fixed", DEAD: "e3"})
+    await world.set(TOPIC, "e3", {BINDINGS: bound("orders.billing.retry")})
+    await world.set(GROUP, "audit", {POLICY: "linear"})
+    steps = [Step(POLICY, 0, "linear"), Step(DEAD, 0, "e1")]
+    wanted = Alteration(resource_type=TOPIC, name="orders", steps=steps, replace=True)
+    assert await alter(world.catalog, [wanted]) == [None]
 
 
 async def test_what_was_a_loop_before_is_in_nobodys_way(world: World) -> None:
