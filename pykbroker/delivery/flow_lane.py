@@ -31,7 +31,10 @@ class FlowPartition:
         self.work: ReleaseWork | None = None
         self.scope: trio.CancelScope | None = None
         """That of its tasks, while there are any."""
-        self._kept: tuple[int, int] | None = None
+        self._noted: tuple[int, int] | None = None
+        """The end of the held log at some time, and how far the log before it was held then."""
+        self._durable = 0
+        """The same position, of what the disk has of the held log."""
 
     @property
     def place(self) -> Place | None:
@@ -140,9 +143,11 @@ class FlowPartition:
         durable, end = held.log.recovery_point, held.log_end_offset
         if durable >= end:
             return position
-        kept = self._kept
-        if kept is not None and durable < kept[0]:
-            return 0
-        self._kept = end, position
-        held.request_flush()
-        return 0 if kept is None else kept[1]
+        # Asked again, it answers the same: what was noted when the disk had less is what is known.
+        if self._noted is not None and durable >= self._noted[0]:
+            self._durable = max(self._durable, self._noted[1])
+            self._noted = None
+        if self._noted is None:
+            self._noted = end, position
+            held.request_flush()
+        return self._durable

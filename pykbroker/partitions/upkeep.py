@@ -19,9 +19,9 @@ from pykbroker.catalog.catalog import Catalog
 from pykbroker.catalog.ingress import INGRESS_PREFIX
 from pykbroker.catalog.retrying import DELAYED_PREFIX, HELD_PREFIX, REPLAY_TOPIC
 from pykbroker.clock import Clock, pause
+from pykbroker.errors import KafkaError
 from pykbroker.log import checkpoints
 from pykbroker.log.checkpoints import TopicPartition
-from pykbroker.log.errors import StorageError
 from pykbroker.log.files import Files
 from pykbroker.partitions.agenda import Agenda
 from pykbroker.partitions.cleaning import Cleaner
@@ -102,7 +102,7 @@ class Upkeep:
             if partition.needed_from is not None:
                 _let_go(partition)
             files = partition.log.delete_expired(now_ms, partition.deletable_end)
-        except (OSError, StorageError) as error:
+        except (OSError, KafkaError) as error:
             log.error("retention failed: partition=%r: %s", partition, error)
             return
         if files:

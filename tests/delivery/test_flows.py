@@ -452,6 +452,30 @@ async def test_a_delayed_log_that_lost_its_end_goes_on_with_what_comes(world: Wo
         assert sorted(filter(None, life.values("later"))) == [b"0", b"1", b"2", b"3", b"4", b"new"]
 
 
+async def test_what_arrived_is_let_go_while_more_comes(world: World) -> None:
+    """What the disk has of the held log counts, whatever was held since; asking changes nothing."""
+    async with world.running() as life:
+        await world.delays()
+        await settled()
+        delayed, held = life.delayed("later"), life.held("later")
+        await world.alter(delayed.topic, "segment.bytes", "1000")
+        starts = []
+        for number in range(4):
+            for each in range(10):
+                life.produce("later", b"%d-%d" % (number, each) * 50)
+                await settled()
+            await life.partitions.upkeep.apply_retention()
+            starts.append(delayed.log_start_offset)
+            held.log.flush()
+        assert starts[0] == 0, "the disk may not have anything of the held log"
+        assert 0 < starts[2] <= 20, "and not what came after it was flushed"
+        assert starts[2] < starts[3] <= 30
+        assert len({delayed.deletable_end for _ in range(3)}) == 1
+        life.produce("later", b"more")
+        await settled()
+        assert delayed.deletable_end == delayed.deletable_end >= starts[3]
+
+
 async def test_logs_let_go_of_what_is_done(world: World) -> None:
     async with world.running() as life:
         await world.delays()
