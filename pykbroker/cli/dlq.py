@@ -144,7 +144,7 @@ def show(letter: tuple[str, ...], settled: bool, bootstrap: str, form: str) -> N
     place = Place.parse("/".join(letter))
     if place is None or place.first != place.last:
         raise click.UsageError(
-            f"{' '.join(letter)} is no letter: TOPIC/PARTITION/OFFSET, as `dlq list` shows it"
+            f"{' '.join(letter)} is no letter: TOPIC/PARTITION/OFFSET, as `dlq list TOPIC` shows it"
         )
     ask(bootstrap, lambda client: _reading.show(client, place, settled, form))
 
