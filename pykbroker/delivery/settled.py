@@ -10,13 +10,18 @@ anything that is derived.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 from pykbroker.delivery.held import entries
 from pykbroker.delivery.released import Released, Row
 from pykbroker.log.retaining import Settled
 from pykbroker.records.batch import BatchHeader
+
+MOST_RANGES: Final = 10_000
+"""Of what is being moved; a million records may wait for an unavailable target, in any order."""
 
 
 class Needed(NamedTuple):
@@ -40,24 +45,35 @@ class Needed(NamedTuple):
         """What says of the records of a batch which of them are settled.  Records that this version does
         not understand never are."""
         covers = self.released.covers
-        moving = {offset for first, last in self.moving for offset in range(first, last + 1)}
+        moving = sorted(self.moving)
+        firsts = [first for first, _ in moving]
+
+        def is_moving(offset: int) -> bool:
+            at = bisect_right(firsts, offset)
+            return at > 0 and offset <= moving[at - 1][1]
 
         def look(header: BatchHeader, payload: bytes) -> set[int]:
             return {
                 offset
                 for due_ms, offset, _, goes_somewhere in entries(header, payload)
-                if offset not in moving and (not goes_somewhere or covers(Row(due_ms, offset)))
+                if (not goes_somewhere or covers(Row(due_ms, offset))) and not is_moving(offset)
             }
 
         return look
 
 
-def ranges_of(offsets: Iterable[Iterable[int]]) -> list[tuple[int, int]]:
-    """The offsets, in any order, as ranges."""
+def ranges_of(offsets: Iterable[Iterable[int]], *, most: int = MOST_RANGES) -> list[tuple[int, int]]:
+    """The offsets, in any order, as ranges, ``most`` of them at most: with more, what lies between
+    neighbours is taken for one of them.  Takes long for a million."""
     found: list[tuple[int, int]] = []
-    for offset in sorted({each for some in offsets for each in some}):
+    for offset in sorted(set(chain.from_iterable(offsets))):
         if found and found[-1][1] == offset - 1:
             found[-1] = found[-1][0], offset
         else:
             found.append((offset, offset))
-    return found
+    together = -(-len(found) // most)
+    if together <= 1:
+        return found
+    return [
+        (found[at][0], found[min(at + together, len(found)) - 1][1]) for at in range(0, len(found), together)
+    ]

@@ -87,12 +87,12 @@ class Moment(NamedTuple):
 
 
 def moment(flow: FlowPartition, engine: Engine) -> Moment | None:
-    """How a lane that is at work lies now."""
+    """How a lane that is at work lies now; None where that is not known."""
     held, work, place = flow.held, flow.work, flow.place
-    if held is None or work is None or place is None:
+    lane = None if place is None else engine.lane(place)
+    if held is None or work is None or lane is None:
         return None
-    lane = engine.lane(place)
-    plans = () if lane is None else lane.plans.values()
+    plans = lane.plans.values()
     moving = [move.offsets for plan in plans for move in plan.moves if move.source is None and move.offsets]
     # What is not on the disk yet must not be all that says where to go on.
     end = min(flow.last_batch(engine), held.log.recovery_point - 1, held.high_watermark)

@@ -86,6 +86,24 @@ def test_what_this_version_does_not_understand_is_never_settled() -> None:
         look(read_header(batch), bytes(payload_of(batch))[:30])
 
 
+@given(st.sets(st.integers(0, 200)), st.integers(1, 5))
+def test_offsets_as_few_ranges_as_asked_for(offsets: set[int], most: int) -> None:
+    """With more, those between two of them count as being moved too: they go later."""
+    found = ranges_of([sorted(offsets)[half::2] for half in (0, 1)], most=most)
+    exact = ranges_of([offsets])
+    assert len(found) <= most or found == exact
+    assert {each for first, last in exact for each in range(first, last + 1)} == offsets
+    assert offsets <= {each for first, last in found for each in range(first, last + 1)}
+    assert found == sorted(found)
+    assert {first for first, _ in found} <= offsets
+    assert {last for _, last in found} <= offsets
+
+
+def test_of_a_million_that_are_moved_little_is_handed_over() -> None:
+    needed = Needed(Released.nothing(0), ranges_of([range(0, 2_000_000, 2)]))
+    assert len(needed.encode()) < 500_000
+
+
 def test_the_process_that_rewrites(tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     for _ in range(3):
@@ -227,6 +245,20 @@ async def test_what_is_being_moved_stays(world: World, monkeypatch: pytest.Monke
         await life.advance(WEEK_MS)
         values = life.values("later")
         assert len(values) == len(set(values)) == 14 * 20 + 1
+
+
+async def test_where_it_is_not_known_what_is_being_moved_nothing_goes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as life:
+        held = await small_segments(world, life)
+        life.produce("later", b"long", headers=after(WEEK_MS))
+        await many_pass(life, b"a")
+        before = size_of(held)
+        with monkeypatch.context() as patched:
+            patched.setattr(life.forwarding.engine, "lane", lambda _: None)
+            await tidy(life)
+        assert (runs(life), size_of(held)) == (0, before)
 
 
 async def test_a_power_cut_finds_where_to_go_on(world: World) -> None:
