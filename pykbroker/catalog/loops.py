@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from pykbroker.catalog.changes import Change, SetExchange
+from pykbroker.catalog.changes import Change, CreateTopic, SetExchange
 from pykbroker.catalog.draft import Draft
 from pykbroker.catalog.exchanges import ALTERNATE, BINDINGS
 from pykbroker.catalog.image import Image
@@ -69,25 +70,89 @@ def _is_retry_topic(image: Image, name: str) -> bool:
 def _onwards(rules: RetryRules, name: str) -> Collection[str]:
     """Where records in a topic or exchange get to with nobody's doing."""
     exchange = rules.image.exchange(name)
-    if exchange is not None and exchange.kind is not None:
+    if exchange is not None:
         return exchange.current.targets
-    topic = rules.image.topics.get(name)
-    if topic is None or role_of(topic) is not None or rules.is_dead_letter_target(name):
-        return ()  # no failures count there; asked before the ways of all topics are looked up
-    return rules.ways_of_dead_letters.get(name, ())
+    # Of what is not there nobody can know; what has a role, or gets dead letters, has no failures of its own.
+    return rules.ways_of(name) if name in rules.image.topics else ()
 
 
-def loops(rules: RetryRules) -> Mapping[tuple[str, str], Way]:
-    """All that there are, by the origin of dead letters and the exchange to which they go."""
-    exchanges = rules.image.exchanges
-    if not any(each.kind is not None for each in exchanges.values()):
-        return {}
-    found: dict[tuple[str, str], Way] = {}
-    for origin, targets in rules.ways_of_dead_letters.items():
-        for target in targets & exchanges.keys():
-            way = way_back(rules, origin, target)
-            if way is not None:
-                found[origin, target] = way
+def loops(rules: RetryRules) -> AbstractSet[tuple[str, str]]:
+    """All that there are, by the origin of dead letters and the exchange to which they go; :func:`way_back`
+    has the way.  Looks at each topic and exchange about once."""
+    exchanges = {name for name in rules.image.exchanges if rules.image.exchange(name) is not None}
+    going = [
+        (origin, target)
+        for origin, targets in (rules.ways_of_dead_letters.items() if exchanges else ())
+        for target in targets & exchanges
+    ]
+    ways = _ways(rules, {target for _, target in going})
+    circle = _circles(ways)
+    retried = _leading_to(ways, {name for name in ways if _is_retry_topic(rules.image, name)})
+    return {
+        (origin, target)
+        for origin, target in going
+        if target in retried or circle[target] == circle.get(origin)
+    }
+
+
+def _ways(rules: RetryRules, begin: Collection[str]) -> dict[str, Collection[str]]:
+    """What leads where, as far as it can be got to."""
+    found: dict[str, Collection[str]] = {}
+    todo = [*begin]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = _onwards(rules, name)
+            todo += found[name]
+    return found
+
+
+def _leading_to(ways: Mapping[str, Collection[str]], ends: Collection[str]) -> Collection[str]:
+    """From where one of ``ends`` can be got to, themselves included."""
+    backwards: dict[str, list[str]] = {}
+    for name in ways if ends else ():
+        for each in ways[name]:
+            backwards.setdefault(each, []).append(name)
+    found, todo = set(ends), [*ends]
+    while todo:
+        more = [each for each in backwards.get(todo.pop(), ()) if each not in found]
+        found.update(more)
+        todo += more
+    return found
+
+
+def _circles(ways: Mapping[str, Collection[str]]) -> Mapping[str, int]:
+    """A number for each name: two have the same one where each leads to the other (strongly connected
+    components, after Tarjan)."""
+    found: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    for first in ways:
+        if first in low:
+            continue
+        path = [(first, iter(ways[first]))]
+        number = {first: len(low)}
+        low[first] = len(low)
+        stack.append(first)
+        while path:
+            name, rest = path[-1]
+            for each in rest:
+                if each not in low:
+                    number[each] = low[each] = len(low)
+                    stack.append(each)
+                    path.append((each, iter(ways[each])))
+                    break
+                if each not in found:
+                    low[name] = min(low[name], low[each])
+            else:
+                path.pop()
+                if path:
+                    above = path[-1][0]
+                    low[above] = min(low[above], low[name])
+                if low[name] == number[name]:
+                    while stack[-1] != name:
+                        found[stack.pop()] = number[name]
+                    found[stack.pop()] = number[name]
     return found
 
 
@@ -109,16 +174,32 @@ def check_loops(
     draft = Draft(image)
     for change in changes:
         draft.apply(change)
-    found = loops(RetryRules(draft.view(), broker_after or broker))
-    new = found.keys() - loops(RetryRules(image, broker)).keys() if found else ()
-    for key in sorted(new):
-        way = found[key]
+    rules = RetryRules(draft.view(), broker_after or broker)
+    for origin, target in sorted(_new_loops(RetryRules(image, broker), rules, changes)):
+        way = way_back(rules, origin, target) or (origin, target)
         help_ = DEAD_LETTER_TOPIC if blamed[0] != DEAD_LETTER_TOPIC else BINDINGS
         raise KafkaError(
             ErrorCode.INVALID_CONFIG,
             f"{blamed[0]}: dead letters of {way[0]} would fail again, for ever: {' > '.join(way)}; "
             f"or alter {help_} on that way first",
         )
+
+
+def _new_loops(
+    before: RetryRules, after: RetryRules, changes: Sequence[Change]
+) -> Collection[tuple[str, str]]:
+    made = [each.name for each in changes if isinstance(each, CreateTopic)]
+    if made and not any(isinstance(each, SetExchange) for each in changes):
+        # Nothing leads to what is new: only its own dead letters can be on a new way.  Asked by itself,
+        # because hundreds may be made at once.
+        return {
+            (origin, target)
+            for origin in made
+            for target in after.ways_of(origin)
+            if after.image.exchange(target) is not None and way_back(after, origin, target) is not None
+        }
+    found = loops(after)
+    return found - loops(before) if found else found
 
 
 def altered_by(

@@ -91,7 +91,11 @@ class RetryRules:
         if role is not None:
             return role.kind is RoleKind.DEAD_LETTER
         names, shared = self._targets
-        return name in names or any(self._gives(template, name) for template in shared)
+        return name in names or any(
+            self._gives(template, name)
+            for size, by_beginning in shared.items()
+            for template in by_beginning.get(name[:size], ())
+        )
 
     def template(self, kind: RoleKind, origin: str, group: str) -> str:
         """What gives the name of a topic for this role."""
@@ -146,8 +150,9 @@ class RetryRules:
         yield from (self.image.settings_of(GROUP, group).values for group in self.groups)
 
     @cached_property
-    def _targets(self) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Names that dead letters go to, and templates of names that several use."""
+    def _targets(self) -> tuple[frozenset[str], Mapping[int, Mapping[str, Sequence[str]]]]:
+        """Names that dead letters go to, and templates of names that several use: by what stands before
+        the first brace, and the length of that, since each topic may have a template of its own."""
         given = {self._broker.pykbroker_dead_letter_topic}
         given |= {
             self.image.settings_of(GROUP, group).values.get(DEAD_LETTER_TOPIC, "") for group in self.groups
@@ -157,24 +162,53 @@ class RetryRules:
                 template
             ):
                 given.add(template.replace("{topic}", topic.name))
-        shared = {each for each in given if "{" in each and not templates.is_per_group(each)}
-        return frozenset(each.strip() for each in given if "{" not in each), tuple(shared)
+        shared: dict[int, dict[str, list[str]]] = {}
+        for each in given:
+            if "{" in each and not templates.is_per_group(each):
+                beginning, _, _ = each.partition("{")
+                shared.setdefault(len(beginning), {}).setdefault(beginning, []).append(each)
+        return frozenset(each.strip() for each in given if "{" not in each), shared
 
     @cached_property
     def ways_of_dead_letters(self) -> Mapping[str, frozenset[str]]:
         """To which topics and exchanges dead letters go, by the topics that they come from: of all flows that
         there are, and of the topics with a policy of their own, whatever group may come."""
-        found: dict[str, set[str]] = {}
-        for topic in self.image.topics.values():
-            if topic.overrides.get(POLICY, NO_POLICY).strip() != NO_POLICY:
-                template = self.template(RoleKind.DEAD_LETTER, topic.name, "")
-                found.setdefault(topic.name, set()).add(template.replace("{topic}", topic.name))
+        origins = {topic.name for topic in self.image.topics.values() if POLICY in topic.overrides}
+        found = {name: self.ways_of(name) for name in (*origins, *self._retried_for)}
+        return {name: ways for name, ways in found.items() if ways}
+
+    def ways_of(self, origin: str) -> frozenset[str]:
+        """The same for one topic."""
+        if not self.eligible(origin):
+            return frozenset()
+        found = {self._dead_letters_of(role) for role in self._retried_for.get(origin, ())}
+        if self._of_topic(origin).get(POLICY, NO_POLICY).strip() != NO_POLICY:
+            found.add(self._dead_letter_template(origin, "").replace("{topic}", origin))
+        return frozenset(found)
+
+    @cached_property
+    def _retried_for(self) -> Mapping[str, Sequence[Role]]:
+        """The roles of retry topics, by their origins."""
+        found: dict[str, list[Role]] = {}
         for topic in self.by_role.values():
             role = role_of(topic)
             if role is not None and role.kind is RoleKind.RETRY:
-                target = self.settings(role.origin, role.group).dead_letter_topic
-                found.setdefault(role.origin, set()).add(target)
-        return {origin: frozenset(each) for origin, each in found.items() if self.eligible(origin)}
+                found.setdefault(role.origin, []).append(role)
+        return found
+
+    def _dead_letters_of(self, role: Role) -> str:
+        """The ``dead_letter_topic`` of :meth:`settings`, of which nothing else is needed here."""
+        template = self._dead_letter_template(role.origin, role.group)
+        letters = Role(RoleKind.DEAD_LETTER, role.origin, role.group)
+        there = self.by_role.get(letters.text) if templates.is_per_group(template) else None
+        return templates.filled(template, role.origin, sanitised(role.group)) if there is None else there.name
+
+    def _dead_letter_template(self, origin: str, group: str) -> str:
+        """That of :meth:`template`; values were checked when they were set."""
+        for values in (self._of_group(group), self._of_topic(origin)):
+            if DEAD_LETTER_TOPIC in values:
+                return values[DEAD_LETTER_TOPIC].strip() or templates.DEAD_LETTER_TOPIC
+        return self._broker.pykbroker_dead_letter_topic or templates.DEAD_LETTER_TOPIC
 
     def _gives(self, template: str, name: str) -> bool:
         """Whether this name, which has ``{topic}`` or ``{group}`` in it but not both, is the template's."""
