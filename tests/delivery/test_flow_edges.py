@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -117,16 +118,17 @@ async def test_no_letter_goes_to_a_log_of_the_broker(world: World, name: str) ->
 
 
 async def test_letters_that_would_fail_again_by_now_go_to_the_usual_place(world: World) -> None:
-    """The exchange sent them elsewhere when they were decided about."""
+    """The exchange was bound to their origin since they were decided about."""
     async with world.running() as life:
         held = await retries(life)
-        await world.create("graves", 1, pykbroker_exchange_type="fanout")
-        due = life.clock.time_ms() + 10
-        hold(held, letter(life, "graves")._replace(due_ms=due))
-        await world.alter("graves", "pykbroker.exchange.alternate", "orders")
-        hold(held, letter(life, "graves")._replace(due_ms=due))
+        hold(held, letter(life, "graves")._replace(due_ms=life.clock.time_ms() + 10))
+        bindings = json.dumps([{"to": "orders"}])
+        await world.create(
+            "graves", 1, pykbroker_exchange_type="fanout", pykbroker_exchange_bindings=bindings
+        )
         await life.advance(10)
-        assert life.values("orders") == []
+        assert life.values("orders") == life.values("graves") == []
+        assert life.values("orders.billing.dlq") == [b"v"]
 
 
 # -- what of the held log is needed
