@@ -6,6 +6,7 @@ nursery.start(run)`` after forwarding runs, ``await shutdown()`` before forwardi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pykbroker.catalog.image import GROUP
+from pykbroker.catalog.loops import loops, way_back
+from pykbroker.catalog.retrying import DEAD_LETTER_TOPIC
 from pykbroker.delivery.asking import Policies
 from pykbroker.delivery.commits import CommitChecks
 from pykbroker.delivery.flows import Flows
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pykbroker.groups.service import GroupCoordinator
     from pykbroker.partitions.manager import Partitions
     from pykbroker.plugins import Plugins
+
+log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.001
 """Who waits for decisions looks this often: tests do."""
@@ -71,11 +76,22 @@ class Delivery:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
+        self._tell_circles()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.flows.run)
             await nursery.start(self.following.run)
             await nursery.start(self._retention.run)
             task_status.started()
+
+    def _tell_circles(self) -> None:
+        """Say on which ways letters are held back: settings in files, and what is deleted, cannot be refused."""
+        rules = self._catalog.retrying
+        for origin, target in sorted(loops(rules)):
+            way = way_back(rules, origin, target) or (origin, target)
+            log.warning(
+                "dead letters would fail again, for ever, and are held back: %s; alter %s, or what is bound on "
+                "that way", " > ".join(way), DEAD_LETTER_TOPIC,
+            )  # fmt: skip
 
     async def shutdown(self) -> None:
         """Stop keeping time: what waits is released after the next start."""
