@@ -9,7 +9,8 @@ steps, of which the second decides:
 4. ``replacement-commit`` goes.
 
 At the next start, a directory with the commit file goes on with step 3, which may be repeated; one
-without it drops the cleaned files.
+without it drops the cleaned files.  So until then, after a step that failed, nobody may write other ones:
+who wants to asks :func:`is_begun`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def commit(directory: Path, old: Sequence[int], new: Sequence[int], files: Files
     lines = ["0", " ".join(map(str, old)), " ".join(map(str, new)), ""]
     files.replace(directory / COMMIT, "\n".join(lines).encode(), sync=True)
     return _carry_out(directory, old, new, files)
+
+
+def is_begun(directory: Path, files: Files) -> bool:
+    """Whether a replacement was decided about and is not finished."""
+    return _exists(directory / COMMIT, files)
 
 
 def complete(directory: Path, names: Iterable[str], files: Files) -> bool:

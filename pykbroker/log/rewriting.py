@@ -5,6 +5,7 @@ Blocking, for a worker process; what stays in a batch is decided in :mod:`pykbro
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
+from pykbroker.log import replacing
 from pykbroker.log.files import Files
 from pykbroker.log.segment import CLEANED, INDEX, LOG, TIME_INDEX, file_name, write_indexes
 from pykbroker.records.batch import HEADER_SIZE, BatchError, BatchHeader, Buffer, crc_ok, read_header
@@ -132,6 +134,8 @@ class Survey:
 class Writer:
     """Writes cleaned segments of up to ``segment_bytes``; what is not kept, is removed on leaving.
 
+    Entering it raises :class:`OSError` where an earlier replacement is not finished.
+
     A segment begins at the base offset of a source, so that the log's start stays where it is, or
     where the one before it was full.
     """
@@ -150,6 +154,9 @@ class Writer:
         self.total = 0
 
     def __enter__(self) -> Writer:
+        if replacing.is_begun(self._directory, self._files):
+            # It names files of those that would be written now.
+            raise OSError(errno.EBUSY, "replacing segments has failed, the next start finishes that")
         return self
 
     def __exit__(self, *_: object) -> None:

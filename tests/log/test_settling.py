@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pykbroker.log.compaction import Outcome
-from pykbroker.log.files import FaultyFiles
+from pykbroker.log.errors import StorageError
+from pykbroker.log.files import FaultyFiles, Files
 from pykbroker.log.retaining import Settled
+from pykbroker.log.rewriting import Writer
 from pykbroker.log.settling import SettlingJob, settle
-from pykbroker.records.batch import BatchError, BatchHeader
+from pykbroker.records.batch import BatchError, BatchHeader, Buffer
 from pykbroker.records.build import RecordData, encode_batch
 from pykbroker.records.compression import Codec
-from tests.log.support import Config, open_log, read_values
+from tests.log.support import Config, fill, open_log, read_values
 from tests.log.test_compaction import Directory
 
 KEY_SIZE = 40
@@ -145,6 +153,52 @@ def test_any_failing_operation_leaves_the_directory_as_it_was(tmp_path: Path) ->
             break
     assert not files.failed
     assert 8 < fail_at < 98
+
+
+class FullDisk(Files):
+    """Takes new files, and nothing into them."""
+
+    def write_all(self, fd: int, data: Buffer, position: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["fails", "is killed"])
+def test_a_replacement_that_fails_and_a_second_try_that_fails_too_lose_nothing(
+    tmp_path: Path, killed: bool
+) -> None:
+    """What the first one has left may be finished at the next start, with its own files only."""
+    gone = {0, 1, 2, 3, 6, 9}
+    config = Config(segment_bytes=400, index_interval_bytes=200)
+    for number in count(1):
+        path = tmp_path / f"{number}"
+        files = FaultyFiles()
+        log = open_log(path, config, files=files, sparse=True)
+        fill(log, 16)
+        log.flush()
+        *closed, active = log.segments()
+        job = SettlingJob(
+            directory=str(path), segments=closed, next_base=active, segment_bytes=1000,
+            index_interval_bytes=200,
+        )  # fmt: skip
+        outcome = settle(job, settled(gone))
+        assert len(outcome.old) > 2
+        files.fail_at = files.count + number
+        with suppress(StorageError):
+            log.replace_segments(outcome.old, outcome.new)
+        failed, files.fail_at = files.failed, 0
+        if failed:
+            with (
+                patch.object(Writer, "_discard", lambda _: None) if killed else nullcontext(),
+                pytest.raises(OSError, match=r"space|finishes|No such file"),
+            ):
+                settle(job, settled(gone), FullDisk())
+        log.close(clean=False)
+        log = open_log(path, config, clean=False, recovery_point=16, sparse=True)
+        values, holes = read_values(log)
+        assert (values.keys() | gone, holes) == (set(range(16)), []), number
+        log.close(clean=False)
+        if not failed:
+            break
 
 
 some_segments = st.lists(
