@@ -60,6 +60,9 @@ class Run(NamedTuple):
     def then(self, other: Run) -> Run | None:
         """Both as one, where ``other`` goes on as this one ends."""
         gap = other.due_ms - self.last_ms
+        if gap < -SLACK_MS:
+            return None  # due before those that are there: at once, while they go slowly
+        gap = max(gap, 0.0)
         steps = {each.step_ms for each in (self, other) if each.letters > 1} or {gap}
         (step, *more) = steps
         if more or abs(gap - step) > SLACK_MS:

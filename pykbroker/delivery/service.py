@@ -84,13 +84,13 @@ class Delivery:
             task_status.started()
 
     def _tell_circles(self) -> None:
-        """Say on which ways letters are held back: settings in files, and what is deleted, cannot be refused."""
+        """Say on which ways letters are held back: a setting in a file, or a deletion, is not refused."""
         rules = self._catalog.retrying
         for origin, target in sorted(loops(rules)):
             way = way_back(rules, origin, target) or (origin, target)
             log.warning(
-                "dead letters would fail again, for ever, and are held back: %s; alter %s, or what is bound on "
-                "that way", " > ".join(way), DEAD_LETTER_TOPIC,
+                "dead letters would fail again, for ever, and are held back: %s; alter %s, or what is bound "
+                "on that way", " > ".join(way), DEAD_LETTER_TOPIC,
             )  # fmt: skip
 
     async def shutdown(self) -> None:

@@ -48,6 +48,25 @@ def test_runs_are_bounded_and_no_letter_is_forgotten(pieces: list[tuple[int, int
     assert back.left(back.until_ms + 1) == 0
 
 
+def test_letters_that_go_back_at_once_do_not_hide_those_that_wait() -> None:
+    """A letter that was ordered at a low rate is due in a day when another one goes at once."""
+    back = Back(TOPIC, 0, "orders").add(Run(86_400_000, 0.0, 1), 0).add(Run(0, 0.0, 1), -1)
+    assert (back.left(-1), back.left(10), back.until_ms) == (2, 1, 86_400_000)
+    later = back.add(Run(20, 0.0, 1), 10)
+    assert (later.left(10), later.left(20)) == (2, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from((0, 10, 50)), st.integers(1, 5)), max_size=9))
+def test_how_many_are_left_is_exact_while_there_is_room(pieces: list[tuple[int, int, int]]) -> None:
+    back, dues = Back(TOPIC, 0, "orders"), list[int]()
+    for hundreds, step_ms, count in pieces:
+        back = back.add(Run(100 * hundreds, step_ms, count), -1)
+        dues += [100 * hundreds + number * step_ms for number in range(count)]
+    assert back.until_ms == max(dues, default=0)
+    for now in (-1, *dues, *(due + 5 for due in dues)):
+        assert back.left(now) == sum(due > now for due in dues)
+
+
 def test_letters_of_several_origins_are_noted_apart() -> None:
     changes: Changes = {}
     letters = Returning({})
