@@ -169,6 +169,51 @@ async def test_a_default_policy_or_a_groups_does_not_hold_where_dead_letters_lie
     assert world.catalog.retrying.settings("bills", "alerts").policy == "fixed"
 
 
+@pytest.mark.parametrize("settings_first", [True, False])
+@pytest.mark.parametrize("kind", [BROKER, GROUP])
+async def test_what_is_set_for_all_topics_is_not_refused(kind: int, settings_first: bool) -> None:
+    """A policy and a dead-letter exchange that sorts by reason into queues, for all that a group or everybody
+    reads: in whatever order.  Of a queue there is no flow, or its dead letters would come back."""
+    world = World()
+    name = "" if kind == BROKER else "billing"
+    await world.create("invalid")
+    await world.exchange("letters", *(() if settings_first else ("invalid",)))
+    await world.create("orders")
+    await world.set(kind, name, {POLICY: "fixed", DEAD: "letters"})
+    await world.topics.ensure("orders", "billing")
+    await world.set(TOPIC, "letters", {BINDINGS: bound("invalid")})
+    await world.create("mails")
+    await world.topics.ensure("mails", "billing")
+    with refused(DEAD):
+        await world.topics.ensure("invalid", "billing")
+    await world.set(TOPIC, "invalid", {DEAD: "{topic}.{group}.dlq"})
+    if kind == BROKER:  # a group's setting wins
+        await world.topics.ensure("invalid", "billing")
+    assert not loops(world.catalog.retrying)
+
+
+@pytest.mark.parametrize("dead", ["failed", "{topic}.failed", "failed-{group}", "letters"])
+async def test_one_place_for_the_dead_letters_of_many_topics(dead: str) -> None:
+    world = World()
+    await world.set(BROKER, "", {POLICY: "fixed"})
+    await world.create("queue")
+    await world.exchange("letters", "queue")
+    for number in range(3):
+        await world.create(f"t{number}", {POLICY: "fixed", DEAD: dead})
+        for group in ("g", "h"):
+            made = await world.topics.ensure(f"t{number}", group)
+            assert made.dead_letter.name == dead.format(topic=f"t{number}", group=group)
+    await world.topics.ensure("queue", "g")  # by the broker's default; its dead letters lie elsewhere
+    steps = [Step(POLICY, 0, "linear"), Step(DEAD, 0, dead)]
+    for wanted in (
+        Alteration(resource_type=TOPIC, name="t0", steps=steps, replace=True),
+        Alteration(resource_type=TOPIC, name="t1", steps=steps),
+    ):
+        assert await alter(world.catalog, [wanted]) == [None]
+    with pytest.raises(KafkaError, match=POLICY):
+        await world.topics.ensure(made.dead_letter.name, "g")
+
+
 async def test_a_target_whose_own_dead_letters_would_have_come_back(world: World) -> None:
     await world.exchange("back", "orders")
     await world.set(GROUP, "alerts", {POLICY: "fixed", DEAD: "back"})
