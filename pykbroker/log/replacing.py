@@ -74,8 +74,12 @@ def _carry_out(directory: Path, old: Sequence[int], new: Sequence[int], files: F
             path = directory / file_name(base, suffix)
             if _exists(Path(f"{path}{CLEANED}"), files):
                 files.rename(f"{path}{CLEANED}", path)
-    files.sync_directory(directory)
-    files.unlink(directory / COMMIT)
+    try:
+        files.sync_directory(directory)
+        files.unlink(directory / COMMIT)
+    except OSError as error:
+        # All names are right, and a start that finds the file has nothing else to do.
+        log.warning("segments are replaced, %s stays: directory=%s error=%s", COMMIT, directory, error)
     return removed
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Set
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,22 +17,22 @@ from pykbroker.records.batch import iter_headers
 from tests.log.support import Config, fill, open_log, read_all, read_values, value_for
 
 CONFIG = Config(segment_bytes=700, index_interval_bytes=200, cleanup_policy=frozenset({"compact"}))
-KEPT = {0, 4, 5, 7}
+KEPT = frozenset({0, 4, 5, 7})
 """Offsets that stay of the first three segments."""
 
 
-def clean(directory: Path, log: Log) -> tuple[list[int], list[int]]:
+def clean(directory: Path, log: Log, stay: Set[int] = KEPT) -> tuple[list[int], list[int]]:
     """Write the compacted form of the first three segments; returns (old, new) bases."""
     old = list(log.segments())[:3]
     assert len(log.segments()) > 4
     data = read_all(log, 0)
-    kept = b"".join(data[p : p + h.size] for p, h in iter_headers(data) if h.base_offset in KEPT)
+    kept = b"".join(data[p : p + h.size] for p, h in iter_headers(data) if h.base_offset in stay)
     (directory / f"{0:020d}.log.cleaned").write_bytes(kept)
     return old, [0]
 
 
-def expected(log: Log, below: int) -> dict[int, bytes]:
-    return {o: value_for(o) for o in range(log.log_end_offset) if o >= below or o in KEPT}
+def expected(log: Log, below: int, stay: Set[int] = KEPT) -> dict[int, bytes]:
+    return {o: value_for(o) for o in range(log.log_end_offset) if o >= below or o in stay}
 
 
 def test_reads_pass_over_what_compaction_took(tmp_path: Path) -> None:
@@ -109,3 +111,29 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, reopened_by: str)
         if not failed:
             break
     assert outcomes == {"old", "new"}
+
+
+def test_a_step_that_fails_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """The log that goes on is read as it is on the disk, or says that it cannot be read."""
+    stay = frozenset({1, 7})
+    for number in count(1):
+        files = FaultyFiles()
+        log = open_log(tmp_path / str(number), CONFIG, files=files)
+        fill(log, 25)
+        log.flush()
+        below = list(log.segments())[3]
+        old, new = clean(tmp_path / str(number), log, stay)
+        files.fail_at = files.count + number
+        is_new = False
+        with contextlib.suppress(StorageError):
+            log.replace_segments(old, new)
+            is_new = True
+        failed, files.fail_at = files.failed, 0
+        there = expected(log, below, stay if is_new else frozenset(range(below)))
+        for offset in range(25):
+            with contextlib.suppress(StorageError):
+                assert log.read(offset, 1, 25).first_offset == min(each for each in there if each >= offset)
+        assert log.damage == [], number
+        log.close(clean=False)
+        if not failed:
+            break
