@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final, cast
 
+from pykbroker.catalog.dead_letter_targets import DeadLetterTargets, targets_of
 from pykbroker.catalog.image import GROUP, Image, Topic
 from pykbroker.catalog.retrying import (
     DEAD_LETTER_TOPIC,
@@ -90,12 +91,7 @@ class RetryRules:
         role = None if topic is None else role_of(topic)
         if role is not None:
             return role.kind is RoleKind.DEAD_LETTER
-        names, shared = self._targets
-        return name in names or any(
-            self._gives(template, name)
-            for size, by_beginning in shared.items()
-            for template in by_beginning.get(name[:size], ())
-        )
+        return name in self._targets
 
     def template(self, kind: RoleKind, origin: str, group: str) -> str:
         """What gives the name of a topic for this role."""
@@ -150,24 +146,10 @@ class RetryRules:
         yield from (self.image.settings_of(GROUP, group).values for group in self.groups)
 
     @cached_property
-    def _targets(self) -> tuple[frozenset[str], Mapping[int, Mapping[str, Sequence[str]]]]:
-        """Names that dead letters go to, and templates of names that several use: by what stands before
-        the first brace, and the length of that, since each topic may have a template of its own."""
-        given = {self._broker.pykbroker_dead_letter_topic}
-        given |= {
-            self.image.settings_of(GROUP, group).values.get(DEAD_LETTER_TOPIC, "") for group in self.groups
-        }
-        for topic in self.image.topics.values():
-            if (template := topic.overrides.get(DEAD_LETTER_TOPIC, "")) and not templates.is_per_group(
-                template
-            ):
-                given.add(template.replace("{topic}", topic.name))
-        shared: dict[int, dict[str, list[str]]] = {}
-        for each in given:
-            if "{" in each and not templates.is_per_group(each):
-                beginning, _, _ = each.partition("{")
-                shared.setdefault(len(beginning), {}).setdefault(beginning, []).append(each)
-        return frozenset(each.strip() for each in given if "{" not in each), shared
+    def _targets(self) -> DeadLetterTargets:
+        of_groups = (self._of_group(group).get(DEAD_LETTER_TOPIC, "") for group in self.groups)
+        everywhere = (self._broker.pykbroker_dead_letter_topic, *of_groups)
+        return targets_of(self.image, DEAD_LETTER_TOPIC, everywhere)
 
     @cached_property
     def ways_of_dead_letters(self) -> Mapping[str, frozenset[str]]:
@@ -209,13 +191,6 @@ class RetryRules:
             if DEAD_LETTER_TOPIC in values:
                 return values[DEAD_LETTER_TOPIC].strip() or templates.DEAD_LETTER_TOPIC
         return self._broker.pykbroker_dead_letter_topic or templates.DEAD_LETTER_TOPIC
-
-    def _gives(self, template: str, name: str) -> bool:
-        """Whether this name, which has ``{topic}`` or ``{group}`` in it but not both, is the template's."""
-        if "{group}" in template:
-            return templates.found(template, "", name) is not None
-        origin = templates.found(template.replace("{topic}", "{group}"), "", name)
-        return origin in self.image.topics
 
     @cached_property
     def waited_for(self) -> Mapping[str, Role]:
