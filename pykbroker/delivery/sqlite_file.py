@@ -51,6 +51,10 @@ class _Damaged(Exception):
     """What was read is none of the values that are written."""
 
 
+class _OtherVersion(Exception):
+    """The file is of an earlier release, or of a later one."""
+
+
 class SqliteFile:
     """Opened when it is first needed, and again after it was damaged.
 
@@ -97,7 +101,7 @@ class SqliteFile:
                 raise IndexUnavailable(f"file={self.path}: {error}; look for a full disk") from error
             self._begin_anew(error)
             raise IndexLost(str(error)) from error
-        except (sqlite3.Error, _Damaged) as error:
+        except (sqlite3.Error, _Damaged, _OtherVersion) as error:
             self._begin_anew(error)
             raise IndexLost(str(error)) from error
 
@@ -112,7 +116,7 @@ class SqliteFile:
                 connection.execute(statement)
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"version {version}, known: {VERSION}")
+                raise _OtherVersion(f"it is of version {version}, known: {VERSION}")
             if not version:
                 with connection:
                     connection.execute("BEGIN IMMEDIATE")
@@ -132,7 +136,10 @@ class SqliteFile:
                 connection.close()
 
     def _begin_anew(self, why: Exception) -> None:
-        log.error("the due-time index is damaged and made anew: file=%s: %s", self.path, why)
+        if isinstance(why, _OtherVersion):
+            log.warning("the due-time index is made anew: file=%s: %s", self.path, why)
+        else:
+            log.error("the due-time index is damaged and made anew: file=%s: %s", self.path, why)
         self._let_go()
         self.begun += 1
         try:

@@ -84,6 +84,32 @@ async def test_a_damaged_file_is_begun_anew(
     await second.aclose()
 
 
+async def test_a_file_of_an_earlier_release_is_begun_anew_and_nobody_speaks_of_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        for statement in (
+            "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, topic BLOB NOT NULL, number INTEGER NOT NULL, "
+            "indexed INTEGER NOT NULL, epoch INTEGER NOT NULL, UNIQUE (topic, number))",
+            "CREATE TABLE held (lane INTEGER NOT NULL, due INTEGER NOT NULL, at INTEGER NOT NULL, "
+            "PRIMARY KEY (lane, due, at)) WITHOUT ROWID",
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(statement)
+        connection.execute("INSERT INTO lanes VALUES (1, ?, 0, 1, 0)", (A.topic_id,))
+        connection.execute("INSERT INTO held VALUES (1, 5, 0)")
+    connection.close()
+    index = SqliteIndex(tmp_path)
+    with pytest.raises(IndexLost):
+        await index.indexed(A)
+    assert "version 1" in caplog.text
+    assert "damage" not in caplog.text
+    assert await index.indexed(A) is None
+    await index.add(A, [Row(5, 0)], Indexed(1, 0), [70])
+    assert await index.extent(A, 1) == Extent(0, 1, 70)
+    await index.aclose()
+
+
 async def test_every_lane_learns_that_the_file_was_begun_anew(tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path)
     for lane in (A, B):
