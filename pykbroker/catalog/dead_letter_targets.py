@@ -43,7 +43,7 @@ class DeadLetterTargets:
 
 
 def targets_of(image: Image, setting: str, everywhere: Iterable[str]) -> DeadLetterTargets:
-    """Those of all topics' values of ``setting``, and those of broker and groups, which hold ``everywhere``."""
+    """All topics' values of ``setting``, and those of broker and groups, which hold ``everywhere``."""
     of_topics = (
         template.replace("{topic}", topic.name)
         for topic in image.topics.values()
