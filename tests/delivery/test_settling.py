@@ -11,6 +11,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pykbroker.catalog.retrying import REPLAY_TOPIC
+from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.delivery import held as form
 from pykbroker.delivery import indexing, settling
 from pykbroker.delivery.held import Held, Kind
@@ -20,13 +22,14 @@ from pykbroker.delivery.settled import Needed, ranges_of
 from pykbroker.delivery.settled_worker import COMMAND
 from pykbroker.delivery.settling import is_due
 from pykbroker.errors import ErrorCode, KafkaError
-from pykbroker.forwarding.copying import sources
+from pykbroker.forwarding.copying import Building, sources
 from pykbroker.log.check import check_log
 from pykbroker.log.compaction import CompactionError, Outcome
 from pykbroker.log.settling import SettlingJob
 from pykbroker.partitions.partition import Appended, Partition
 from pykbroker.records.batch import BatchError, read_header
 from pykbroker.records.build import RecordData, encode_batch
+from pykbroker.records.compression import Codec
 from pykbroker.records.decode import payload_of
 from tests.delivery.flow_world import Life, World, settled
 from tests.delivery.test_flows import after, until
@@ -324,3 +327,48 @@ async def test_a_topic_deleted_while_its_log_is_rewritten(world: World) -> None:
             nursery.start_soon(life.flows._tidying.settling.rewrite_due)
             await world.delete("later")
         await settled()
+
+
+async def test_letters_that_go_back_leave_their_log_and_who_sent_them_is_still_known(world: World) -> None:
+    """They come compressed, in numbered batches, without having arrived."""
+    sender = 77
+    (record,) = sources(
+        read_header(plain := encode_batch([RecordData(b"key", b"v" * 50)], timestamp_ms=1)),
+        bytes(payload_of(plain)),
+    )
+    async with world.running() as life:
+        await world.create("there", 1)
+        await TopicAdmin(life.catalog).ensure_internal(REPLAY_TOPIC)
+        replay = life.partitions.get(REPLAY_TOPIC, 0)
+        await world.alter(REPLAY_TOPIC, "segment.bytes", "1500")
+        await settled()
+        for number in range(12):
+            now_ms = life.clock.time_ms()
+            building = Building(Codec.GZIP)
+            for each in range(20):
+                due_ms = now_ms + (WEEK_MS if (number, each) == (0, 7) else each)
+                building.add(1, form.suffix(record, Held(due_ms, Kind.REPLAY, 0, "there")))
+            batch = building.finish(
+                producer_id=sender, epoch=0, base_sequence=20 * number, append_time_ms=None, level=None
+            )
+            replay.append_as_leader(batch, now_ms=now_ms, internal=True)
+            await life.advance(30)
+        replay.log.flush()
+        before = size_of(replay)
+        with trio.fail_after(20):
+            await life.flows.tidy()
+            await life.flows._tidying.settling.rewrite_due()
+        assert runs(life) == 1
+        assert size_of(replay) < before / 2
+        assert len(life.values("there")) == 239
+        directory = replay.log.directory
+    for path in directory.glob("*.snapshot"):
+        path.unlink()
+    world.index = MemoryIndex()
+    async with world.running() as life:
+        replay = life.partitions.get(REPLAY_TOPIC, 0)
+        (known,) = replay.log.producers
+        assert (known.producer_id, known.window[-1].last_sequence) == (sender, 239)
+        await life.advance(WEEK_MS)
+        assert len(life.values("there")) == 240
+    assert check_log(directory, clean=True).report.problems == []
