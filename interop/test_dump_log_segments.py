@@ -12,7 +12,9 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from interop.conftest import give_up
 from interop.kafka.jars import MissingToolError
 from interop.kafka.tools import Dump, check_index_sanity, dump_log, verify_index
-from pykbroker.testing import BrokerProcess
+from pykbroker.catalog import role_topics
+from pykbroker.delivery import indexing, settling, tidying
+from pykbroker.testing import BrokerProcess, BrokerThread
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 ROLLED = {"segment.bytes": "20000", "index.interval.bytes": "512"}
@@ -54,6 +56,34 @@ def test_every_batch_of_every_segment_is_valid(data_dir: Path) -> None:
     assert len(rolled) > 10
     assert _problems(lambda: dump_log(*rolled)) == []
     assert _problems(lambda: dump_log(*sorted(data_dir.glob("compacted-*/*.log")), compacted=True)) == []
+
+
+def test_held_logs_that_were_rewritten_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is released has gone from them, offset by offset, as compaction leaves a log."""
+    settings = {**role_topics.FLOW_SETTINGS, "segment.bytes": "20000", "index.interval.bytes": "512"}
+    monkeypatch.setattr(role_topics, "FLOW_SETTINGS", settings)
+    for module, name in ((indexing, "FLOOR_S"), (tidying, "TIDY_S"), (settling, "SOON_S")):
+        monkeypatch.setattr(module, name, 0.05)
+    with BrokerThread(data_dir=tmp_path) as broker:
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        admin.create_topics([NewTopic("later", 1, 1, topic_configs={"pykbroker.delay.enable": "true"})])
+        admin.close()
+        producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+        for number in range(400):
+            delay = b"3600000" if number % 40 == 5 else b"1000"
+            producer.send("later", b"%d" % number * 100, headers=[("pykbroker-delay-ms", delay)])
+        producer.flush()
+        producer.close()
+        broker.advance(2)
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob("__pykbroker_held_*/*.deleted")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    (held,) = tmp_path.glob("__pykbroker_held_*")
+    assert list(held.glob("*.deleted")), "it was not rewritten"
+    assert _problems(lambda: dump_log(*sorted(held.glob("*.log")), compacted=True)) == []
+    indexes = [*sorted(held.glob("*.index")), *sorted(held.glob("*.timeindex"))]
+    assert _problems(lambda: verify_index(*indexes)) == []
+    assert _problems(lambda: check_index_sanity(*indexes)) == []
 
 
 def test_the_offsets_decoder_reads_groups_and_commits(data_dir: Path) -> None:
