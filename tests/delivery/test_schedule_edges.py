@@ -5,7 +5,17 @@ from __future__ import annotations
 from pykbroker.delivery.index import Indexed, LaneView
 from pykbroker.delivery.released import Row
 from pykbroker.delivery.schedule import MAX_ERAS, Schedule
-from tests.delivery.test_schedule import LANE, now, schedule, take
+from tests.delivery.test_schedule import LANE, now, schedule
+
+
+def take(plan: Schedule, now_ms: int) -> list[Row]:
+    """Everything that is released at ``now_ms``, and nothing twice."""
+    found: list[Row] = []
+    while (batch := now(plan.next(now_ms))) is not None:
+        found += batch.in_order
+        assert len(found) == len(set(found))
+        plan.took(batch)
+    return found
 
 
 def add(plan: Schedule, *rows: Row) -> None:
