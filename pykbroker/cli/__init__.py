@@ -7,7 +7,9 @@ costs no more than it uses.  Exit status: 0, 1 failed, 2 usage.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -64,4 +66,9 @@ def main() -> None:
         cli.main(prog_name="pykbroker")
     except Failed as failure:
         failed(failure)
+        sys.exit(1)
+    except OSError as error:  # nearly always standard output, which is a file on a full disk
+        failed(Failed(f"{error.strerror or error}{'' if error.filename is None else f': {error.filename}'}"))
+        with suppress(OSError):  # what could not be written would be tried again, and told, at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

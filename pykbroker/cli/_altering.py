@@ -5,7 +5,7 @@ Everything is checked by the broker first, and altered only when it agrees to al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +26,9 @@ Command = TypeVar("Command", bound=Callable[..., None])
 _Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 SET, DELETE = 0, 1
+
+_LOOKS, _LOOK_AGAIN_S = 20, 0.1
+"""How often a broker is asked whether it has come to see what it acknowledged."""
 
 KINDS = {_settings.TOPIC: "topic", _settings.BROKER: "broker", _settings.GROUP: "group"}
 
@@ -121,8 +124,35 @@ class Plan:
 
     async def rows(self, client: Client, *, dry_run: bool) -> list[Row]:
         """Setting by setting, what held before, and what holds now or would."""
-        now = self.before if dry_run else await described(client, self.kind, self.names, self.edit.names)
+        now = self.before if dry_run else await self._after(client)
         return [self._row(name, setting, now, dry_run) for name in self.names for setting in self.edit.names]
+
+    async def _after(self, client: Client) -> Mapping[str, Mapping[str, InForce]]:
+        """What holds now.  Apache Kafka describes an alteration a moment after it was acknowledged."""
+        import trio
+
+        for _ in range(_LOOKS):
+            now = await described(client, self.kind, self.names, self.edit.names)
+            if all(self._to_be_seen(name, now[name]) for name in self.names):
+                break
+            await trio.sleep(_LOOK_AGAIN_S)
+        return now
+
+    def _to_be_seen(self, name: str, now: Mapping[str, InForce]) -> bool:
+        """Whether ``now`` is after the alteration, as far as that can be told."""
+        before, own = self.before[name], self._source(name)
+        for setting, value in self.edit.sets.items():
+            was, has = before.get(setting), now.get(setting)
+            hidden = own == "brokers" and was is not None and was.source == "broker"
+            same = has is None or was is None or was.value == has.value  # it may name the source first
+            if same and not hidden and (has is None or (has.value, has.source) != (value, own)):
+                return False
+        unset = [each for each in self.edit.unsets if each in before and before[each].source == own]
+        return all(before[each] != now.get(each) for each in unset)
+
+    def _source(self, name: str) -> str:
+        """Who will have said so."""
+        return KINDS[self.kind] + ("s" if self.kind == _settings.BROKER and not name else "")
 
     def _row(
         self, name: str, setting: str, now: Mapping[str, Mapping[str, InForce]], dry_run: bool
@@ -133,7 +163,7 @@ class Plan:
         if dry_run:
             value, source = self.edit.sets.get(setting), None
         if setting in self.edit.sets and source is None:
-            source = KINDS[self.kind] + ("s" if self.kind == _settings.BROKER and not name else "")
+            source = self._source(name)
         return {
             KINDS[self.kind]: name or "all",
             "setting": setting,
@@ -145,10 +175,18 @@ class Plan:
 
 async def plan(client: Client, kind: int, names: Sequence[str], wanted: Edit) -> Plan:
     """Have the broker look at it; raises :class:`Failed` with everything that it would refuse."""
+    await check_own(client, wanted.sets, "nothing was altered")
     before = await described(client, kind, names, wanted.names)
     await _check_unset(client, kind, names, wanted)
     await _send(client, kind, names, wanted, validate_only=True)
     return Plan(kind=kind, names=names, edit=wanted, before=before)
+
+
+async def check_own(client: Client, names: Iterable[str], undone: str) -> None:
+    """Raise :class:`Failed`, saying what is ``undone``, where pykbroker's own settings are not there."""
+    own = [name for name in names if name.startswith("pykbroker.")]
+    if own:
+        await _settings.need_pykbroker(client, f"there is no setting {own[0]}, {undone}")
 
 
 async def described(
@@ -229,7 +267,7 @@ def check_results(results: Sequence[tuple[str | None, int, str | None]], hint: s
     from pykbroker.errors import ErrorCode
 
     refused = [
-        f"{name}: {message or ErrorCode(code).name} ({ErrorCode(code).name})"
+        f"{name}: {ErrorCode(code).name if not message else f'{message} ({ErrorCode(code).name})'}"
         for name, code, message in results
         if code
     ]

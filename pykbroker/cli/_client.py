@@ -55,17 +55,26 @@ def ask(bootstrap: str, story: Callable[[Client], Awaitable[T]]) -> T:
             str(error), f"Is a broker running there? `pykbroker serve` starts one; -b says where: {bootstrap}"
         ) from error
     except KafkaError as error:
-        raise _refused(error) from error
+        raise refused(error) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
 
-def _refused(error: KafkaError) -> Failed:
+_HINTS = {
+    "UNKNOWN_TOPIC_OR_PARTITION": "`pykbroker topics list` shows the topics there are",
+    "INVALID_TOPIC_EXCEPTION": "The name of a topic has letters, digits, '.', '_' and '-', 249 at most",
+    "COORDINATOR_NOT_AVAILABLE": "The cluster makes it when it is first asked for: try again in a moment",
+    "MESSAGE_TOO_LARGE": "`pykbroker topics alter TOPIC --set max.message.bytes=BYTES` allows more",
+}
+
+
+def refused(error: KafkaError) -> Failed:
+    """What the cluster said, and what to do next where that can be told."""
     code = error.code.name
-    said = code if error.message in (None, code) else f"{error} ({code})"
+    said = code if error.message in (None, "", code) else f"{error} ({code})"
     if code == "UNKNOWN_TOPIC_OR_PARTITION":
-        return Failed(f"there is no such topic: {said}", "`pykbroker topics list` shows the topics there are")
-    return Failed(said)
+        said = f"there is no such topic: {said}"
+    return Failed(said, _HINTS.get(code, ""))
 
 
 def show(rows: Sequence[Row], form: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import trio
 
-from pykbroker.cli import _dead_letters, _exec, _lines, _retries
+from pykbroker.cli import _dead_letters, _exec, _lines, _retries, _settings
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._letter_text import printable
 from pykbroker.cli._letters import parse_age
@@ -153,13 +153,14 @@ def _print(place: Place, records: Sequence[Record], form: str) -> None:
         return
     if form == "value":
         values = [each.value or b"" for each in records]
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             click.echo("\n".join(printable(each.decode("utf-8", "replace")) for each in values))
         else:
-            click.echo(b"\n".join(values))
+            _lines.write(b"\n".join(values) + b"\n")
     else:
         line = _lines.as_json if form == "json" else _lines.as_row
-        click.echo("\n".join(line(*place, each) for each in records))
+        text = "\n".join(line(*place, each) for each in records) + "\n"
+        _lines.write(text.encode("utf-8", "backslashreplace"))
 
 
 # -- in a group -------------------------------------------------------------------------------------
@@ -251,6 +252,7 @@ async def _retried_in(client: Client, wanted: Wanted, topic: str, what: str) -> 
         return topic
     (found,) = await _retries.failing(client, [(topic, wanted.group)])
     if not found.retries:
+        await _settings.need_pykbroker(client, f"{what}; it is not committed, for there are no retries")
         raise Failed(
             f"{what}; it is not committed, for {wanted.group} has no retries on {topic}",
             f"`pykbroker groups alter {wanted.group} --set pykbroker.retry.policy=linear` gives it some",

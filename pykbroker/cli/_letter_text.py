@@ -117,9 +117,10 @@ def in_full(letter: Letter, now_ms: int, *, settled: bool) -> str:
     text += [f"{name:<14}{printable(said)}" for name, said in lines if said]
     own = [(name, value) for name, value in letter.headers if not name.startswith(("pykbroker-", KIP_1191))]
     text += [f"{'header':<14}{printable(name)}: {bytes_cell(value) or ''}" for name, value in own]
-    text += ["", *_value(letter.value), ""]
-    to = "" if letter.origin else " --to TOPIC"
-    text += [f"replay it: pykbroker dlq replay {letter.name}{to}"]
+    text += ["", *_value(letter.value)]
+    if not settled:
+        to = "" if letter.origin else " --to TOPIC"
+        text += ["", f"replay it: pykbroker dlq replay {letter.name}{to}"]
     return "\n".join(text)
 
 

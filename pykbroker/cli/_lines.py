@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
@@ -85,6 +86,20 @@ def _json_bytes(name: str, data: bytes | None) -> dict[str, str | None]:
     except UnicodeDecodeError:
         assert data is not None
         return {f"{name}_base64": base64.b64encode(data).decode()}
+
+
+def write(data: bytes) -> None:
+    """Write ``data`` to standard output, all of it or raise OSError: what was printed may be committed.
+
+    Where Python does not buffer (PYTHONUNBUFFERED), one write may take only a part.
+    """
+    if sys.stdout is None:  # closed by the shell
+        return
+    sys.stdout.flush()
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) or 0 :]
+    sys.stdout.buffer.flush()
 
 
 def as_row(topic: str, partition: int, record: Record) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykbroker.cli import _dead_letters, _letter_text
+from pykbroker.cli import _dead_letters, _letter_text, _settings
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._letter_text import printable
 from pykbroker.cli._letters import Filter, Place
@@ -48,7 +48,8 @@ async def list_topics(client: Client, wanted: Filter, form: str) -> None:
     if not await _letter_text.stream(rows(), form, _echo) and form == "table":
         having = " with letters that match" if wanted.reads_letters else ""
         of = "" if wanted.group is None else f" of group {wanted.group}"
-        click.echo(f"no dead-letter topics{of}{having}")
+        why = "" if await _settings.is_pykbroker(client) else ": the broker is no pykbroker"
+        click.echo(f"no dead-letter topics{of}{having}{why}")
     _say(on_their_way)
 
 

@@ -49,11 +49,12 @@ class Failing:
         if self.retries:
             click.echo(f"  retry topic   {self._named(self.settings.retry_topic)}")
             click.echo(f"  dead letters  {self._named(self.settings.dead_letter_topic)}")
-        click.echo()
         rows: list[Row] = [
             {"setting": each.name, "value": each.value, "source": each.told} for each in self.given.values()
         ]
-        show(rows, "table")
+        if rows:
+            click.echo()
+            show(rows, "table")
 
     @property
     def retries(self) -> bool:
@@ -120,7 +121,9 @@ async def failing(client: Client, pairs: Sequence[tuple[str, str]]) -> list[Fail
     topics, groups = {topic for topic, _ in pairs}, {group for _, group in pairs}
     here = str((await client.metadata([])).controller_id)
     broker = (await _settings.in_force(client, _settings.BROKER, [here], DELIVERY_SETTINGS))[here]
-    rules = await _rules(client, groups, {name: each.value or "" for name, each in broker.items()})
+    rules = await _rules(
+        client, groups, {name: each.value for name, each in broker.items() if each.value is not None}
+    )  # Apache Kafka has no such settings, or hides what they are
     there = [topic for topic in topics if topic in rules.image.topics]
     of_topics = await _settings.in_force(client, _settings.TOPIC, there, DELIVERY_SETTINGS) if there else {}
     of_groups = (

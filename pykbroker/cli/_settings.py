@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pykbroker.cli._client import Row, show
+from pykbroker.cli._errors import Failed
 from pykbroker.cli._letter_text import printable
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _SOURCES: Final = {1: "topic", 2: "broker", 3: "brokers", 4: "start", 5: "defaul
 _DEFAULT: Final = "default"
 LONGEST: Final = 100
 _KAFKA_DEFAULT: Final = 5
+_SIGN: Final = "pykbroker.retry.policy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,20 @@ async def in_force(
             for row in each.configs
         }
     return found
+
+
+async def is_pykbroker(client: Client) -> bool:
+    """Whether the cluster has pykbroker's own settings.  Apache Kafka takes any name for a broker, without
+    a value that it would show."""
+    here = str((await client.metadata([])).controller_id)
+    found = (await in_force(client, BROKER, [here], [_SIGN]))[here].get(_SIGN)
+    return found is not None and found.value is not None
+
+
+async def need_pykbroker(client: Client, what: str) -> None:
+    """Raise :class:`Failed` where ``what`` would do nothing."""
+    if not await is_pykbroker(client):
+        raise Failed(f"{what}: the broker is no pykbroker", "-b says where one is")
 
 
 def rows(settings: Mapping[str, InForce], *, everything: bool) -> list[Row]:

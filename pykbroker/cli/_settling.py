@@ -20,6 +20,7 @@ from pykbroker.cli._errors import Failed
 from pykbroker.cli._letter_text import printable
 from pykbroker.cli._letters import Filter, Piece, Place, pieces
 from pykbroker.cli._progress import CountProgress
+from pykbroker.cli._settings import need_pykbroker
 
 if TYPE_CHECKING:
     from pykbroker.catalog.retrying import Role
@@ -80,6 +81,7 @@ async def settle_named(
 
     Asks first unless ``yes``.  Raises :class:`Failed`, ``click.Abort``.
     """
+    await need_pykbroker(client, f"nothing is {order.past}")
     found: list[Chosen] = []
     for topic, places in _by_topic(letters).items():
         has = await _dead_letters.dead_letters(client, topic)

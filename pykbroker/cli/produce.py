@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from pykbroker.cli import _lines
-from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, show
+from pykbroker.cli._client import Row, ask, bootstrap_option, format_option, refused, show
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._keys import partition_of
 
@@ -99,6 +99,8 @@ def command(
         raise click.UsageError("--json and --key-separator are for lines: leave --value and --tombstone out")
     if key_separator == "":
         raise click.UsageError("--key-separator must not be empty")
+    if not (values or tombstone) and sys.stdin is None:
+        raise click.UsageError("standard input is closed: give --value TEXT, or lines as input")
     template = Template(
         key=None if key is None else key.encode("utf-8", "surrogateescape"),
         headers=_headers(headers),
@@ -107,7 +109,10 @@ def command(
     )
 
     async def story(client: Client) -> list[Sent]:
-        sending = Sending(client, topic, partition, compression, await _partitions(client, topic))
+        partitions = await _partitions(client, topic)
+        if partition is not None and partition >= partitions:
+            raise Failed(f"{topic} has no partition {partition}, but 0 to {partitions - 1}")
+        sending = Sending(client, topic, partition, compression, partitions)
         with sending.told():
             if values or tombstone:
                 await sending.send(_given(template, values, tombstone))
@@ -228,9 +233,9 @@ class Sending:
             count = sum(each.records for each in self.sent.values())
             if not count:
                 raise
-            code = error.code.name
-            said = code if error.message in (None, code) else f"{error} ({code})"
-            raise Failed(said, f"Records that were produced before: {count}") from error
+            told = refused(error)
+            before = f"Records that were produced before: {count}"
+            raise Failed(str(told), f"{before}.  {told.hint}" if told.hint else before) from error
 
     async def send(self, records: Sequence[RecordData]) -> None:
         """Send them, those of a partition in order.  Raises KafkaError."""

@@ -166,6 +166,7 @@ def create(topic: str, partitions: int | None, sets: tuple[str, ...], bootstrap:
     async def story(client: Client) -> None:
         from pykbroker.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
+        await _altering.check_own(client, wanted, "nothing was created")
         request = CreateTopicsRequest(topics=[_new_topic(topic, partitions, wanted)])
         answer = await (await client.controller()).send(request, CreateTopicsResponse)
         _altering.check_results([(each.name, each.error_code, each.error_message) for each in answer.topics])
@@ -284,7 +285,9 @@ def delete(topics: tuple[str, ...], yes: bool, bootstrap: str) -> None:
         )
 
         request = DeleteTopicsRequest(
-            topics=[DeleteTopicState(name=name) for name in topics], topic_names=list(topics)
+            topics=[DeleteTopicState(name=name) for name in topics],
+            topic_names=list(topics),
+            timeout_ms=30_000,
         )
         answer = await (await client.controller()).send(request, DeleteTopicsResponse)
         _altering.check_results(

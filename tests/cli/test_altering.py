@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -17,6 +19,7 @@ from pykbroker.cli import cli
 from pykbroker.cli._client import ask
 from pykbroker.cli._errors import Failed
 from pykbroker.cli._retries import failing
+from pykbroker.cli._settings import InForce
 from pykbroker.testing import BrokerThread
 from tests.cli.test_client_commands import invoke, run
 
@@ -254,6 +257,47 @@ def completed(*words: str) -> list[str]:
         cli, {}, "pykbroker", "_X"
     )
     return [each.value for each in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["topics", "alter", "orders", "--set", "pykbroker.retry.policy=fixed"],
+        ["groups", "alter", "billing", "--set", "pykbroker.retry.policy=fixed"],
+        ["brokers", "alter", "--set", "pykbroker.retry.policy=fixed"],
+        ["dlq", "replay", "orders", "--to", "orders.again", "--yes"],
+        ["dlq", "purge", "orders/0/0", "--yes"],
+    ],
+)
+def test_another_broker_is_not_said_to_have_done_it(
+    orders: BrokerThread, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache Kafka takes settings of brokers by any name, and commits with any metadata."""
+    monkeypatch.setattr("pykbroker.cli._settings._SIGN", "no.such.setting")
+    result = invoke(orders, *arguments)
+    assert isinstance(result.exception, Failed)
+    assert "the broker is no pykbroker" in str(result.exception)
+    assert "no pykbroker" in run(orders, "dlq", "list")
+
+
+def test_settings_that_are_seen_late(orders: BrokerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apache Kafka describes what it acknowledged a moment later."""
+    from pykbroker.cli import _altering
+
+    looks: list[Mapping[str, Mapping[str, InForce]]] = []
+    right = _altering.described
+
+    async def late(*where: Any) -> Mapping[str, Mapping[str, InForce]]:
+        looks.append(looks[0] if len(looks) in (1, 2) else await right(*where))
+        return looks[-1]
+
+    monkeypatch.setattr(_altering, "described", late)
+    monkeypatch.setattr(_altering, "_LOOK_AGAIN_S", 0.0)
+    said = run(orders, "topics", "alter", "orders", "--set", "retention.ms=5000")
+    assert said.splitlines()[1].split() == ["orders", "retention.ms", "604800000", "5000", "topic"]
+    looks.clear()
+    said = run(orders, "topics", "alter", "orders", "--unset", "retention.ms")
+    assert said.splitlines()[1].split() == ["orders", "retention.ms", "5000", "604800000", "default"]
 
 
 def test_a_shell_completes_settings() -> None:

@@ -115,7 +115,8 @@ def test_keys_and_tombstones(pykbroker: BrokerThread) -> None:
         (["--json"], "{\n", "line 1: no JSON"),
         (["--json"], '{"value": {"price": 5}}\n', "value: must be text or null"),
         (["--json"], '{"headers": {}, "value": "x"}\n{"headers": [1]}', "line 2: headers"),
-        (["-p", "7"], "x\n", "UNKNOWN_TOPIC_OR_PARTITION"),
+        (["-p", "7"], "x\n", "orders has no partition 7, but 0 to 0"),
+        ([], f"{'x' * 2_000_000}\n", "--set max.message.bytes=BYTES"),
         ([], f"{'x' * 600_000}\n{'x' * 2_000_000}\n", "Records that were produced before: 1"),
     ],
 )
@@ -136,6 +137,62 @@ def test_what_is_no_record(pykbroker: BrokerThread, arguments: list[str], lines:
 )
 def test_usage(arguments: list[str]) -> None:
     assert invoke("127.0.0.1:1", *arguments).exit_code == 2
+
+
+def test_a_name_that_no_topic_can_have(pykbroker: BrokerThread) -> None:
+    assert "has letters, digits" in refused(invoke(pykbroker, "produce", "bad topic", "-v", "x"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("form", ["value", "json"])
+def test_a_full_disk_is_told(pykbroker: BrokerThread, form: str) -> None:
+    run(pykbroker, "produce", "orders", "-v", "a")
+    for command in (["topics", "list"], ["consume", "orders", "-g", "billing", "--format", form]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "pykbroker", *command, "-b", pykbroker.bootstrap],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (1, b"error: No space left on device\n")
+    with closing(KafkaConsumer(group_id="billing", bootstrap_servers=pykbroker.bootstrap)) as reader:
+        assert reader.committed(TopicPartition("orders", 0)) is None
+
+
+def test_closed_streams(pykbroker: BrokerThread) -> None:
+    run(pykbroker, "produce", "orders", "-v", "a")
+    for command, status, said in (
+        ("produce orders <&-", 2, "standard input is closed"),
+        ("consume orders >&-", 0, ""),
+        ("consume orders --format json >&-", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m pykbroker {command}"],
+            env={**os.environ, "PYKBROKER_BOOTSTRAP": pykbroker.bootstrap},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert said in done.stderr
+
+
+@pytest.mark.parametrize("form", ["value", "json"])
+def test_what_nobody_took_is_not_committed(pykbroker: BrokerThread, form: str) -> None:
+    """Where Python does not buffer, a write to a pipe that is closed in the middle takes a part of it."""
+    run(pykbroker, "topics", "create", "orders", "-p", "1")
+    run(pykbroker, "produce", "orders", "-v", "x" * 300_000)
+    command = ["consume", "orders", "-g", "billing", "--format", form, "-b", pykbroker.bootstrap]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "pykbroker", *command], stdout=subprocess.PIPE
+    ) as consuming:
+        assert consuming.stdout is not None
+        os.read(consuming.stdout.fileno(), 1)
+        consuming.stdout.close()
+        assert consuming.wait(PATIENCE_S) == 1
+    with closing(KafkaConsumer(group_id="billing", bootstrap_servers=pykbroker.bootstrap)) as reader:
+        assert reader.committed(TopicPartition("orders", 0)) is None
 
 
 def test_what_is_not_there(pykbroker: BrokerThread) -> None:
