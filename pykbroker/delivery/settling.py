@@ -49,9 +49,10 @@ MANY: Final = 10_000
 SOON_S: Final = 5.0
 """What is on its way to the disk, or is being rewritten, is looked at again after this long."""
 REST_S: Final = 600.0
+MOST_REST_S: Final = 3600.0
 LITTLE: Final = 0.75
 """A log that still has more than this share of its bytes is left alone for so long, or until it has twice as
-many; one that could not be rewritten, too."""
+many; one that could not be rewritten, too.  For twice as long when it was so the last time."""
 
 
 class Moment(NamedTuple):
@@ -108,6 +109,14 @@ def is_due(closed: int, extent: Extent, segment_bytes: int) -> bool:
     return closed - needed >= max(needed, min(LEAST_BYTES, segment_bytes // 4))
 
 
+class Rest(NamedTuple):
+    """A log is left alone until a time, or until it has so many bytes; ``length`` is for how long."""
+
+    until: float
+    size: float
+    length: float
+
+
 class Settling:
     """Rewrites the held logs of a broker, one at a time."""
 
@@ -116,8 +125,7 @@ class Settling:
         self._partitions = partitions
         self._due: dict[Partition, Moment] = {}
         self._at_work: Partition | None = None
-        self._rests: dict[Partition, tuple[float, float]] = {}
-        """Logs that are left alone until a time, or until they have so many bytes."""
+        self._rests: dict[Partition, Rest] = {}
         self._something = trio.Event()
         self._turn = trio.Lock()
         self.runs = 0
@@ -136,9 +144,9 @@ class Settling:
         elif not due:
             return None
         if due and held is not self._at_work:
-            until, size = self._rests.get(held, (0.0, 0))
-            if now < until and closed < size:
-                return until
+            rest = self._rests.get(held)
+            if rest is not None and now < rest.until and closed < rest.size:
+                return rest.until
             self._due[held] = moment
             self._something.set()
         return now + SOON_S
@@ -176,9 +184,9 @@ class Settling:
             last_offsets=last_offsets(held.log.producers),
             needed=Needed(moment.released, moving).encode(),
         )
-        self._rests.pop(held, None)
-        self._rests = {each: rest for each, rest in self._rests.items() if not each.closed}
-        until, before = trio.current_time() + REST_S, sum(closed.values())
+        before = sum(closed.values())
+        length = self._next_rest(held, before)
+        until = trio.current_time() + length
         try:
             await self._partitions.upkeep.cleaner.rewrite(held, COMMAND, job.encode())
         except (OSError, KafkaError, CompactionError) as error:
@@ -186,9 +194,18 @@ class Settling:
                 log.info("a held log is not rewritten, it has changed: partition=%s", held.label)
             else:
                 log.error("what is released stays on the disk: partition=%s: %s", held.label, error)
-                self._rests[held] = until, math.inf
+                self._rests[held] = Rest(until, math.inf, length)
             return
         self.runs += 1
         after = sum(moment.closed.values())
         if after > LITTLE * before:
-            self._rests[held] = until, 2 * after
+            self._rests[held] = Rest(until, 2 * after, length)
+
+    def _next_rest(self, held: Partition, closed: int) -> float:
+        """How long a log will be left alone if nothing is gained now; that it was is forgotten."""
+        for gone in [each for each in self._rests if each.closed]:
+            del self._rests[gone]
+        last = self._rests.pop(held, None)
+        if last is None or closed >= last.size:
+            return REST_S
+        return min(2 * last.length, MOST_REST_S)

@@ -316,6 +316,40 @@ async def test_a_process_that_fails_costs_disk_only(
         assert size_of(held) < before / 2
 
 
+async def test_what_cannot_be_rewritten_is_tried_less_and_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as life:
+        held = await small_segments(world, life)
+        life.produce("later", b"long", headers=after(WEEK_MS))
+        await many_pass(life, b"a")
+
+        async def gains_nothing(*_: object) -> Outcome:
+            return Outcome(dirty_start=0)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(life.partitions.upkeep.cleaner, "rewrite", gains_nothing)
+            rests = life.flows._tidying.settling._rests
+            (flow,) = life.flows._flows.values()
+            lengths = []
+            for _ in range(5):
+                life.flows._tidying.released(flow)
+                await tidy(life)
+                lengths.append(rests[held].length)
+                rests[held] = rests[held]._replace(until=0.0)
+            assert lengths == [600, 1200, 2400, 3600, 3600]
+            life.produce("later", *(b"%d" % each * 100 for each in range(200)), headers=after(100))
+            await life.advance(100)
+            life.produce("later", *(b"%d" % each * 100 for each in range(200)), headers=after(100))
+            await life.advance(100)
+            await tidy(life)
+            assert rests[held].length == 600, "there is more now"
+        rests[held] = rests[held]._replace(until=0.0)
+        await many_pass(life, b"b", 1)
+        await tidy(life)
+        assert held not in rests
+
+
 async def test_a_topic_deleted_while_its_log_is_rewritten(world: World) -> None:
     async with world.running() as life:
         await small_segments(world, life)
