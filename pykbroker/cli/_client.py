@@ -51,13 +51,22 @@ def ask(bootstrap: str, story: Callable[[Client], Awaitable[T]]) -> T:
     try:
         return trio.run(tell)
     except ConnectionLost as error:
-        raise Failed(
-            str(error), f"Is a broker running there? `pykbroker serve` starts one; -b says where: {bootstrap}"
-        ) from error
+        raise Failed(str(error), _lost(str(error), bootstrap)) from error
     except KafkaError as error:
         raise refused(error) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _lost(said: str, bootstrap: str) -> str:
+    """What to do about a broker that cannot be reached."""
+    given = bootstrap.translate({ord("["): None, ord("]"): None}).split(",")
+    named = any(said.startswith(f"cannot connect to {address.strip()}: ") for address in given)
+    if said.startswith("cannot connect to ") and not named:
+        return (
+            f"{bootstrap} says that a broker is there: does it run, and are its advertised.listeners right?"
+        )
+    return f"Is a broker running there? `pykbroker serve` starts one; -b says where: {bootstrap}"
 
 
 _HINTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -108,11 +109,14 @@ def command(
         json=as_json,
     )
 
+    sendings: list[Sending] = []
+
     async def story(client: Client) -> list[Sent]:
         partitions = await _partitions(client, topic)
         if partition is not None and partition >= partitions:
             raise Failed(f"{topic} has no partition {partition}, but 0 to {partitions - 1}")
         sending = Sending(client, topic, partition, compression, partitions)
+        sendings.append(sending)
         with sending.told():
             if values or tombstone:
                 await sending.send(_given(template, values, tombstone))
@@ -122,7 +126,11 @@ def command(
                         await sending.send(records)
         return sorted(sending.sent.values(), key=lambda each: each.partition)
 
-    sent = ask(bootstrap, story)
+    try:
+        sent = ask(bootstrap, story)
+    except KeyboardInterrupt:
+        count = sum(sending.count for sending in sendings)
+        raise Failed(f"interrupted; records that were produced before: {count}") from None
     if form == "json":
         show([each.row() for each in sent], form)
     else:
@@ -165,7 +173,7 @@ async def _from_lines(template: Template, lines: BinaryIO) -> AsyncGenerator[lis
 
     if sys.stdin.isatty():
         click.echo("One record a line; Ctrl-D ends.", err=True)
-    read: Callable[[int], bytes] = getattr(lines, "read1", lines.read)
+    read = _reader(lines)
     rest, number = b"", 0
     while True:
         data = await trio.to_thread.run_sync(read, READ_BYTES, abandon_on_cancel=True)
@@ -184,6 +192,16 @@ async def _from_lines(template: Template, lines: BinaryIO) -> AsyncGenerator[lis
             yield records
         if not data:
             return
+
+
+def _reader(lines: BinaryIO) -> Callable[[int], bytes]:
+    """Reads what is there.  Not from a buffer where there is a descriptor: Ctrl-C leaves a thread waiting,
+    and Python ends with a fatal error when that has the lock of a buffer."""
+    try:
+        descriptor = lines.fileno()
+    except OSError:
+        return getattr(lines, "read1", lines.read)
+    return lambda size: os.read(descriptor, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +240,11 @@ class Sending:
         self._turn = time.time_ns()
         self.sent: dict[int, Sent] = {}
 
+    @property
+    def count(self) -> int:
+        """Records that were acknowledged."""
+        return sum(each.records for each in self.sent.values())
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """When the broker refuses something, say how much it has already."""
@@ -230,8 +253,7 @@ class Sending:
         try:
             yield
         except KafkaError as error:
-            count = sum(each.records for each in self.sent.values())
-            if not count:
+            if not (count := self.count):
                 raise
             told = refused(error)
             before = f"Records that were produced before: {count}"

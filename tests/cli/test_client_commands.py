@@ -28,6 +28,14 @@ def run(broker: BrokerThread, *arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.pykbroker(settings={"advertised.listeners": "PLAINTEXT://127.0.0.1:1"})
+def test_a_broker_that_is_not_where_it_says(pykbroker: BrokerThread) -> None:
+    result = invoke(pykbroker, "topics", "create", "orders")
+    assert isinstance(result.exception, Failed)
+    assert "cannot connect to 127.0.0.1:1" in str(result.exception)
+    assert "advertised.listeners" in result.exception.hint
+
+
 def test_topics(pykbroker: BrokerThread) -> None:
     assert run(pykbroker, "topics", "list") == ""
     assert (

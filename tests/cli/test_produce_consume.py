@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -176,6 +177,20 @@ def test_closed_streams(pykbroker: BrokerThread) -> None:
         )
         assert (done.returncode, done.stdout) == (status, ""), done.stderr
         assert said in done.stderr
+
+
+def test_ctrl_c_while_it_waits_for_lines(pykbroker: BrokerThread) -> None:
+    command = [sys.executable, "-m", "pykbroker", "produce", "orders", "-b", pykbroker.bootstrap]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as producing:
+        assert producing.stdin is not None
+        assert producing.stderr is not None
+        producing.stdin.write(b"first\nhalf a")
+        eventually(lambda: "orders" in run(pykbroker, "topics", "list"))
+        eventually(lambda: run(pykbroker, "consume", "orders") == "first\n")
+        producing.send_signal(signal.SIGINT)
+        assert producing.wait(PATIENCE_S) == 1
+        said = producing.stderr.read()
+    assert re.fullmatch(rb"error: interrupted; records that were produced before: [01]\n", said)
 
 
 @pytest.mark.parametrize("form", ["value", "json"])
