@@ -12,7 +12,7 @@ from pykbroker.catalog.topics import TopicAdmin
 from pykbroker.delivery.flow_lane import FlowPartition
 from pykbroker.delivery.index import Extent, MemoryIndex
 from pykbroker.delivery.released import Row
-from pykbroker.delivery.settling import Moment, Settling, moment
+from pykbroker.delivery.settling import Moment, Rest, Settling, moment
 from pykbroker.delivery.tidying import Tidying
 from pykbroker.errors import ErrorCode, KafkaError
 from pykbroker.log.compaction import CompactionError
@@ -218,7 +218,7 @@ async def rewritten(life: Life, tag: bytes, rests: Mapping[str, float] | None = 
     await many_pass(life, tag, 2)
     held = life.held("later")
     if rests is not None:
-        settling._rests[held] = trio.current_time() + rests["seconds"], rests["bytes"]
+        settling._rests[held] = Rest(trio.current_time() + rests["seconds"], rests["bytes"], 600)
     await tidy(life)
     return runs(life) - before
 
