@@ -22,11 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _what_clients_leave_open() -> Iterator[None]:
     """Close what is left: its warnings would be reported against whoever runs last."""
-    before = set(map(id, _sockets()))
+    before = _sockets()  # themselves, not their ids: those of sockets that go are given to new ones
     yield
     gc.collect()
+    known = set(map(id, before))
     for left in _sockets():
-        if id(left) not in before:
+        if id(left) not in known:
             left.close()
 
 
