@@ -257,9 +257,11 @@ class Member(threading.Thread):
             self._producer.send(
                 flow.retry, record.value, record.key, [*kept, reason], record.partition, record.timestamp
             ).get(timeout=PATIENCE_S)
-            self._ledger.sent[key] += 1
+            with self._ledger.lock:
+                self._ledger.sent[key] += 1
         except KafkaError as error:
-            self._ledger.uncertain[key] += 1
+            with self._ledger.lock:
+                self._ledger.uncertain[key] += 1
             self._ledger.refused.append(f"send to {flow.retry}: {error!r}")
 
     def _commit(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ from tests.crash.chaos_members import Group
 REPAIRED = "repaired"
 """Where some letters are replayed to."""
 OURS = ("pykbroker-", "__dlq.errors.")
+_PARTITION = re.compile(r"(?!__)(.+)-([0-9]+)(?:\.[0-9a-f]{32}-delete)?")
+"""What is deleted gets a mark behind its name before it goes."""
+_PAUSE_S = 0.02
 POLICIES = {"immediate", "fixed", "exponential", "linear", "none"}
 
 
@@ -45,11 +49,12 @@ class Archive(threading.Thread):
         self.files: dict[Log, dict[int, Path]] = defaultdict(dict)
         """By inode."""
         self.problems: list[str] = []
+        self._pause_s = _PAUSE_S
         home.mkdir()
 
     def run(self) -> None:
         try:
-            while not self._stopping.wait(0.02):
+            while not self._stopping.wait(self._pause_s):
                 self.look()
         except Exception as error:
             self.problems.append(repr(error))
@@ -60,15 +65,25 @@ class Archive(threading.Thread):
         self.join()
         self.look()
 
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Look before, and without a pause meanwhile."""
+        self.look()
+        self._pause_s = 0
+        try:
+            yield
+        finally:
+            self._pause_s = _PAUSE_S
+
     def look(self) -> None:
         """Link what is new."""
         with self._lock, os.scandir(self._data_dir) as entries:
             for entry in entries:
-                topic, _, number = entry.name.rpartition("-")
-                if not topic.startswith("__") and number.isdigit():
+                named = _PARTITION.fullmatch(entry.name)
+                if named is not None:
                     # It may go while it is looked at.
                     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        self._link(Path(entry.path), topic, int(number))
+                        self._link(Path(entry.path), named[1], int(named[2]))
 
     def _link(self, directory: Path, topic: str, partition: int) -> None:
         topic_id = read_partition_metadata(directory)

@@ -296,9 +296,10 @@ class World(View):
         return self.random.choice(self.random.choice(self._groups).flows)
 
     def _delete(self, topic: str) -> None:
-        """The segments are linked to before, and while it goes."""
-        self._archive.look()
+        """The segments are linked to before, and all the while it goes: some records come just then."""
         self._story.gone.add(topic)
         for group in self._groups:
-            group.ledger.places = {place for place in group.ledger.places if place[0] != topic}
-        self._admin(lambda admin: admin.delete_topics([topic]), KafkaError)
+            with group.ledger.lock:
+                group.ledger.places = {place for place in group.ledger.places if place[0] != topic}
+        with self._archive.busy():
+            self._admin(lambda admin: admin.delete_topics([topic]), KafkaError)
