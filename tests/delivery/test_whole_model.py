@@ -48,7 +48,7 @@ from tests.delivery.whole_world import (
     WholeLife,
     WholeWorld,
 )
-from tests.scale import scaled
+from tests.scale import FULL, scaled
 
 HOUR_MS = 3_600_000
 Identity = tuple[str, bytes | None, int]
@@ -131,7 +131,7 @@ def small() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=scaled(20, 600))
+@settings(max_examples=scaled(20, 600), derandomize=not FULL)
 @given(
     st.booleans(),
     st.sampled_from([False, False, True]),
@@ -226,7 +226,9 @@ class Whole:
             case ("again",) if self.last_commit is not None:
                 await self.commit(*self.last_commit)
             case "letters", str(group), int(partition), bool(replays), list(ranges), bool(elsewhere), rate:
-                await self.order(group, partition, replays, ranges, elsewhere, cast("int | None", rate))
+                # Whether a pace outlasts a clock that is set back depends on whether letters still wait for it.
+                pace = None if self.max_back else cast("int | None", rate)
+                await self.order(group, partition, replays, ranges, elsewhere, pace)
             case "policy", group, policy:
                 await self.alter(cast("str | None", group), cast("Policy | None", policy))
             case "advance", int(ms):
