@@ -226,7 +226,7 @@ class Whole:
             case ("again",) if self.last_commit is not None:
                 await self.commit(*self.last_commit)
             case "letters", str(group), int(partition), bool(replays), list(ranges), bool(elsewhere), rate:
-                # Whether a pace outlasts a clock that is set back depends on whether letters still wait for it.
+                # Whether a pace outlasts a set-back of the clock depends on whether letters wait for it.
                 pace = None if self.max_back else cast("int | None", rate)
                 await self.order(group, partition, replays, ranges, elsewhere, pace)
             case "policy", group, policy:
